@@ -1,0 +1,56 @@
+//! fork(2) by libc, so that the child has a robust list and a TID of its own, with no signal in between.
+//!
+//! Sources: fork(2), pthread_atfork(3), signal-safety(7), proc_pid_task(5).
+
+use std::{fs, io, os::linux::fs::MetadataExt, thread, time::Duration};
+
+use nix::{
+    sys::signal::{SigSet, SigmaskHow, sigprocmask},
+    unistd::{ForkResult, Pid},
+};
+
+/// Which side of a fork we are on.
+#[derive(Debug)]
+pub(crate) enum Side {
+    Child,
+    Parent(Pid),
+}
+
+/// Forks with every signal blocked; the mask is as before on both sides when this returns.
+///
+/// # Safety
+/// As for fork(2): in a program with other threads the child may only do what is async-signal-safe.
+pub(crate) unsafe fn fork() -> io::Result<Side> {
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    // SAFETY: passed on to the caller.
+    let forked = unsafe { nix::unistd::fork() };
+    // A mask that was read a moment ago can be set again.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    match forked? {
+        ForkResult::Child => Ok(Side::Child),
+        ForkResult::Parent { child } => Ok(Side::Parent(child)),
+    }
+}
+
+/// How many threads this process has, by the link count of its task directory: one system call.
+pub(crate) fn thread_count() -> io::Result<usize> {
+    let links = fs::metadata("/proc/self/task")?.st_nlink();
+    Ok(links.saturating_sub(2) as usize)
+}
+
+/// The same, giving threads that were joined but not yet taken down by the kernel a moment to go.
+///
+/// `pthread_join` returns when the thread has let go of its memory, which is before it leaves the process; a program
+/// that joined its threads is single-threaded as it sees it.
+pub(crate) fn settled_thread_count() -> io::Result<usize> {
+    let mut count = thread_count()?;
+    for _ in 0..50 {
+        if count <= 1 {
+            break;
+        }
+        thread::sleep(Duration::from_micros(100));
+        count = thread_count()?;
+    }
+    Ok(count)
+}

@@ -1,0 +1,279 @@
+//! futex(2) and futex_waitv(2) on words that several processes share.
+//!
+//! # The calls
+//! | function    | system call                                   | returns                              |
+//! |-------------|-----------------------------------------------|--------------------------------------|
+//! | [`wait`]    | FUTEX_WAIT_BITSET, absolute CLOCK_MONOTONIC    | why the wait ended, [`Wake`]         |
+//! | [`wait_two`]| futex_waitv on two words                      | the same                             |
+//! | [`wake`]    | FUTEX_WAKE                                    | how many were woken                  |
+//! | [`wake_op`] | FUTEX_WAKE_OP: change a word *and* wake       | how many were woken                  |
+//! | [`requeue`] | FUTEX_REQUEUE: move one sleeper, wake nobody   | how many were moved                  |
+//!
+//! # Facts that the layers above lean on
+//! - F1: the kernel compares and enqueues in one step: a word that changed before the wait gives `Changed`.
+//! - F2: `wake_op` changes and wakes in one step that a SIGKILL cannot split. A page that is missing is brought in
+//!   *before* the change, so a death in the middle leaves the word as it was.
+//! - F3: no call here sets FUTEX_PRIVATE_FLAG: the wake that the kernel sends at a death uses the shared key, and a
+//!   private sleeper would never hear it.
+//! - F4: `Woken` means that a wake was consumed; `TimedOut`, `Changed` and `Interrupted` never consumed one.
+//!
+//! Sources: futex(2), futex_waitv(2), kernel/futex/.
+
+use std::{io, ptr};
+
+use nix::libc;
+
+use crate::os::clock::Deadline;
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Somebody woke us, and that wake is spent on us (F4).
+    Woken,
+    /// The word no longer held the expected value, so there was no sleep.
+    Changed,
+    /// The deadline came first.
+    TimedOut,
+    /// A signal handler ran. The word may be as it was.
+    Interrupted,
+}
+
+/// A change that [`wake_op`] makes to its word. The kernel gives 12 signed bits, or a power of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    /// Store 0.
+    Clear,
+    /// Store the one bit.
+    StoreBit(u32),
+    /// Or in the one bit.
+    SetBit(u32),
+    /// Add at most 2047.
+    Add(u32),
+}
+
+const OP_SET: u32 = 0;
+const OP_ADD: u32 = 1;
+const OP_OR: u32 = 2;
+/// The argument is the exponent of a power of two.
+const ARG_IS_SHIFT: u32 = 8;
+/// The largest argument of 12 signed bits.
+pub(crate) const MAX_ADD: u32 = 2047;
+
+impl Change {
+    /// Packs the operation. The comparison is "old value equals `old_is`", which decides about the second wake.
+    fn encode(self, old_is: u32) -> u32 {
+        let (op, arg) = match self {
+            Change::Clear => (OP_SET, 0),
+            Change::StoreBit(bit) => (OP_SET | ARG_IS_SHIFT, bit.trailing_zeros()),
+            Change::SetBit(bit) => (OP_OR | ARG_IS_SHIFT, bit.trailing_zeros()),
+            Change::Add(n) => {
+                assert!(n <= MAX_ADD, "FUTEX_WAKE_OP adds at most {MAX_ADD}, not {n}");
+                (OP_ADD, n)
+            }
+        };
+        const CMP_EQ: u32 = 0;
+        (op << 28) | (CMP_EQ << 24) | (arg << 12) | old_is
+    }
+}
+
+/// Sleeps while `*word == expected`, until `deadline` if there is one.
+///
+/// # Safety
+/// `word` points to a readable, aligned word for as long as the call lasts.
+pub(crate) unsafe fn wait(word: *const u32, expected: u32, deadline: Option<Deadline>) -> Wake {
+    let limit = deadline.map(|d| d.as_timespec());
+    let limit = limit.as_ref().map_or(ptr::null(), |t| t as *const libc::timespec);
+    // SAFETY: the caller vouches for `word`; `limit` is null or a timespec that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            limit,
+            ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+    ended(result, "FUTEX_WAIT_BITSET")
+}
+
+/// Sleeps while `*first.0 == first.1` and `*second.0 == second.1`, until `deadline` if there is one.
+///
+/// # Safety
+/// As for [`wait`], for both words.
+pub(crate) unsafe fn wait_two(
+    first: (*const u32, u32),
+    second: (*const u32, u32),
+    deadline: Option<Deadline>,
+) -> Wake {
+    #[repr(C)]
+    struct Waiter {
+        val: u64,
+        uaddr: u64,
+        flags: u32,
+        reserved: u32,
+    }
+    const SIZE_U32: u32 = 2; // FUTEX2_SIZE_U32, and no FUTEX2_PRIVATE (F3)
+    let waiter = |(word, val): (*const u32, u32)| Waiter {
+        val: u64::from(val),
+        uaddr: word as u64,
+        flags: SIZE_U32,
+        reserved: 0,
+    };
+    let waiters = [waiter(first), waiter(second)];
+    let limit = deadline.map(|d| d.as_timespec());
+    let limit = limit.as_ref().map_or(ptr::null(), |t| t as *const libc::timespec);
+    // SAFETY: two waiters as the kernel lays them out, of words that the caller vouches for; flags are 0.
+    let result = unsafe {
+        libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), 2_u32, 0_u32, limit, libc::CLOCK_MONOTONIC)
+    };
+    ended(result, "futex_waitv")
+}
+
+/// Wakes at most `count` sleepers of `word`; says how many there were.
+///
+/// # Safety
+/// `word` is an aligned address; it need not be mapped.
+pub(crate) unsafe fn wake(word: *const u32, count: u32) -> u32 {
+    // SAFETY: FUTEX_WAKE only hashes the address.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, clamp(count)) };
+    count_of(woken, "FUTEX_WAKE")
+}
+
+/// Makes `change` to `word` and wakes at most `count` of its sleepers, in one step (F2).
+///
+/// # Safety
+/// `word` points to a writable, aligned word.
+pub(crate) unsafe fn wake_op(word: *const u32, change: Change, count: u32) -> u32 {
+    // SAFETY: as the caller vouches. The comparison "old value is 0" is false for every word of ours that has
+    // sleepers (WAITERS or SLEEPER is set in it); were it true, one more of them would wake for nothing.
+    let woken = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE_OP,
+            clamp(count),
+            0_usize,
+            word,
+            change.encode(0),
+        )
+    };
+    count_of(woken, "FUTEX_WAKE_OP")
+}
+
+/// Makes `change` to `word` and wakes every sleeper of `word` and of `other`, in one step (F2).
+///
+/// # Safety
+/// Both point to aligned words, `word` to a writable one; the old value of `word` is not `never`, which has at
+/// most 11 bits.
+pub(crate) unsafe fn wake_op_both(word: *const u32, change: Change, other: *const u32) -> u32 {
+    // The kernel wakes the sleepers of its first address, and those of the changed word only if the comparison
+    // holds: so it is given "old value is not NEVER", which always holds.
+    const NEVER: u32 = 0x7ff;
+    const CMP_NE: u32 = 1;
+    // SAFETY: as the caller vouches.
+    let woken = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            other,
+            libc::FUTEX_WAKE_OP,
+            i32::MAX,
+            i32::MAX as usize,
+            word,
+            change.encode(NEVER) | (CMP_NE << 24),
+        )
+    };
+    count_of(woken, "FUTEX_WAKE_OP")
+}
+
+/// Moves one sleeper of `from` to `to` without waking it; says whether there was one.
+///
+/// # Safety
+/// Both are aligned addresses of mapped words.
+pub(crate) unsafe fn requeue(from: *const u32, to: *const u32) -> bool {
+    // SAFETY: as the caller vouches; nobody is woken, at most one is moved.
+    let moved = unsafe { libc::syscall(libc::SYS_futex, from, libc::FUTEX_REQUEUE, 0, 1_usize, to) };
+    count_of(moved, "FUTEX_REQUEUE") > 0
+}
+
+/// The kernel takes the count as a signed number.
+fn clamp(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn ended(result: libc::c_long, call: &str) -> Wake {
+    if result >= 0 {
+        return Wake::Woken;
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EAGAIN) => Wake::Changed,
+        Some(libc::ETIMEDOUT) => Wake::TimedOut,
+        Some(libc::EINTR) => Wake::Interrupted,
+        error => refused(call, error),
+    }
+}
+
+fn count_of(result: libc::c_long, call: &str) -> u32 {
+    match u32::try_from(result) {
+        Ok(count) => count,
+        Err(_) => refused(call, io::Error::last_os_error().raw_os_error()),
+    }
+}
+
+/// The kernel refuses these calls only for a bad address or an unknown operation: a bug, or a forbidden call.
+#[cold]
+fn refused(call: &str, error: Option<i32>) -> ! {
+    let error = io::Error::from_raw_os_error(error.unwrap_or(0));
+    panic!("{call} was refused: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_on_a_changed_word_does_not_sleep() {
+        let word = 7_u32;
+        // SAFETY: `word` lives on this stack.
+        assert_eq!(unsafe { wait(&word, 8, None) }, Wake::Changed);
+        // SAFETY: as above.
+        assert_eq!(unsafe { wait_two((&word, 7), (&word, 8), None) }, Wake::Changed);
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline() {
+        let word = 7_u32;
+        let deadline = Deadline::after(Duration::from_millis(20));
+        // SAFETY: `word` lives on this stack.
+        assert_eq!(unsafe { wait(&word, 7, Some(deadline)) }, Wake::TimedOut);
+        assert!(deadline.has_passed());
+        // SAFETY: as above.
+        assert_eq!(unsafe { wait_two((&word, 7), (&word, 7), Some(deadline)) }, Wake::TimedOut);
+    }
+
+    #[test]
+    fn wake_op_makes_each_change() {
+        for (change, before, after) in [
+            (Change::Clear, 5, 0),
+            (Change::StoreBit(1 << 31), 5, 1 << 31),
+            (Change::SetBit(2), 5, 7),
+            (Change::Add(MAX_ADD), 5, 5 + MAX_ADD),
+        ] {
+            let mut word: u32 = before;
+            let place: *mut u32 = &mut word;
+            // SAFETY: `place` points to `word`, on this stack.
+            assert_eq!(unsafe { wake_op(place, change, 1) }, 0);
+            // SAFETY: as above.
+            assert_eq!(unsafe { place.read() }, after, "{change:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 2047")]
+    fn an_addition_beyond_twelve_bits_is_a_bug() {
+        Change::Add(2048).encode(0);
+    }
+}

@@ -1,0 +1,88 @@
+//! Shared memory that cannot shrink, move or fail later: a sealed memfd, fully allocated, mapped MAP_SHARED.
+//!
+//! `ftruncate` on a full tmpfs succeeds and the first touch is a SIGBUS; `fallocate` says ENOSPC at once. A memfd
+//! has no size limit of its own, so a size that the machine does not have is refused before the kernel is asked to
+//! find the pages: asking would call in the OOM killer, and RLIMIT_FSIZE would send SIGXFSZ.
+//!
+//! Sources: memfd_create(2), fallocate(2), fcntl(2) on seals, proc_meminfo(5).
+
+use std::{fs, io, os::fd::AsRawFd, os::fd::OwnedFd};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl},
+    libc,
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        resource::{Resource, getrlimit},
+    },
+};
+
+/// Above this size the figures of the machine are looked up first: below, the look-up would cost more than it saves.
+const ASK_FIRST: usize = 16 << 20;
+
+/// Why memory could not be had. `available` is in bytes, and known for what is refused before the kernel is asked.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) call: &'static str,
+    pub(crate) available: Option<u64>,
+    pub(crate) source: io::Error,
+}
+
+/// A memfd of `size` bytes, all zero, all there, sealed against every change of size.
+pub(crate) fn sealed_memfd(size: usize) -> Result<OwnedFd, Refusal> {
+    fits_the_machine(size)?;
+    let failed =
+        |call: &'static str| move |error: Errno| Refusal { call, available: None, source: error.into() };
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(c"pshared", flags).map_err(failed("memfd_create"))?;
+    let length = libc::off_t::try_from(size).map_err(|_| failed("fallocate")(Errno::EFBIG))?;
+    while let Err(error) = fallocate(&fd, FallocateFlags::empty(), 0, length) {
+        if error != Errno::EINTR {
+            return Err(failed("fallocate")(error));
+        }
+    }
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(failed("fcntl(F_ADD_SEALS)"))?;
+    Ok(fd)
+}
+
+/// Maps the first `size` bytes of `fd`, readable, writable and shared.
+pub(crate) fn map_shared(fd: &OwnedFd, size: usize) -> Result<MmapRaw, Refusal> {
+    MmapOptions::new().len(size).map_raw(fd.as_raw_fd()).map_err(|source| Refusal {
+        call: "mmap",
+        available: None,
+        source,
+    })
+}
+
+/// Refuses what would end in a signal: more than RLIMIT_FSIZE, or more than the machine can still give.
+fn fits_the_machine(size: usize) -> Result<(), Refusal> {
+    let need = size as u64;
+    if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_FSIZE)
+        && need > limit
+    {
+        let source = Errno::EFBIG.into();
+        return Err(Refusal { call: "RLIMIT_FSIZE", available: Some(limit), source });
+    }
+    if size >= ASK_FIRST
+        && let Some(available) = memory_available()
+        && need > available
+    {
+        let source = Errno::ENOMEM.into();
+        return Err(Refusal { call: "MemAvailable", available: Some(available), source });
+    }
+    Ok(())
+}
+
+/// MemAvailable and free swap, in bytes: what the kernel thinks it can give without calling in the OOM killer.
+fn memory_available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some(kib << 10)
+    };
+    Some(field("MemAvailable:")? + field("SwapFree:").unwrap_or(0))
+}

@@ -1,0 +1,9 @@
+//! System calls, one family per file. Nothing here decides policy: each function does what its name says and
+//! returns what the kernel said.
+
+pub(crate) mod clock;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod map;
+pub(crate) mod pidfd;
+pub(crate) mod robust_list;

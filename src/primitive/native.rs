@@ -1,0 +1,360 @@
+//! The seam as it runs: core atomics, futex system calls, the thread's real robust list.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the seam")]
+
+use std::{
+    cell::{Cell, UnsafeCell},
+    ops::Deref,
+    ptr::{self, NonNull},
+    sync::Once,
+    time::Duration,
+};
+
+pub(crate) use core::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    fence,
+};
+use core::sync::atomic::{Ordering::SeqCst, compiler_fence};
+
+use nix::libc;
+
+pub use crate::os::clock::Deadline;
+use crate::os::{futex, robust_list};
+pub(crate) use crate::os::{
+    futex::{Change, Wake},
+    robust_list::{OWNER_DIED, TID_MASK, WAITERS},
+};
+
+/// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us.
+pub(crate) const SPINS: u32 = 100;
+
+/// Tells the CPU that we spin.
+#[inline]
+pub(crate) fn spin_hint() {
+    std::hint::spin_loop();
+}
+
+/// A word that threads of any process may sleep on.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct FutexWord(AtomicU32);
+
+impl FutexWord {
+    pub(crate) const fn new(value: u32) -> FutexWord {
+        FutexWord(AtomicU32::new(value))
+    }
+
+    /// Sleeps while the word is `expected`.
+    pub(crate) fn wait(&self, expected: u32, deadline: Option<Deadline>) -> Wake {
+        sliced(deadline, |limit| {
+            // SAFETY: `self` is a live word for as long as the borrow lasts.
+            unsafe { futex::wait(self.0.as_ptr(), expected, limit) }
+        })
+    }
+
+    /// Sleeps while the word is `expected` and `other` is `other_expected`.
+    pub(crate) fn wait_with(
+        &self,
+        expected: u32,
+        (other, other_expected): (&FutexWord, u32),
+        deadline: Option<Deadline>,
+    ) -> Wake {
+        sliced(deadline, |limit| {
+            // SAFETY: both are live words for as long as the borrows last.
+            unsafe { futex::wait_two((self.0.as_ptr(), expected), (other.0.as_ptr(), other_expected), limit) }
+        })
+    }
+
+    /// Wakes at most `count` sleepers.
+    pub(crate) fn wake(&self, count: u32) -> u32 {
+        // SAFETY: only the address matters.
+        unsafe { futex::wake(self.0.as_ptr(), count) }
+    }
+
+    /// Makes `change` and wakes at most `count` sleepers, in one step that a death cannot split.
+    pub(crate) fn change_and_wake(&self, change: Change, count: u32) -> u32 {
+        // SAFETY: `self` is a live, writable word.
+        unsafe { futex::wake_op(self.0.as_ptr(), change, count) }
+    }
+
+    /// Makes `change` and wakes all sleepers of this word and of `other`, in one step.
+    pub(crate) fn change_and_wake_both(&self, change: Change, other: &FutexWord) -> u32 {
+        // SAFETY: both are live, writable words.
+        unsafe { futex::wake_op_both(self.0.as_ptr(), change, other.0.as_ptr()) }
+    }
+}
+
+impl Deref for FutexWord {
+    type Target = AtomicU32;
+
+    #[inline]
+    fn deref(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+/// A wait as the kernel does it, or, where the kernel would not tell of every death, cut in slices: a slice that
+/// ends is a spurious wake-up, and the caller looks again.
+fn sliced(deadline: Option<Deadline>, wait: impl FnOnce(Option<Deadline>) -> Wake) -> Wake {
+    const SLICE: Duration = Duration::from_millis(100);
+    if robust_list::wakes_for_free_pending_word() {
+        return wait(deadline);
+    }
+    let slice = Deadline::after(SLICE);
+    if deadline.is_some_and(|d| d <= slice) {
+        return wait(deadline);
+    }
+    match wait(Some(slice)) {
+        Wake::TimedOut => Wake::Interrupted,
+        ended => ended,
+    }
+}
+
+/// A futex word that the kernel marks when its owner dies, with the links that let the kernel find it.
+///
+/// The word holds TID, WAITERS and OWNER_DIED. The links stand where libc's robust list expects them behind the word.
+/// They are pointers into the address space of the thread that linked them, which alone follows them.
+#[repr(C, align(8))]
+pub(crate) struct RobustWord {
+    #[cfg(target_env = "musl")]
+    _pad: u32,
+    word: FutexWord,
+    #[cfg(not(target_env = "musl"))]
+    _pad: u32,
+    _gap: [u64; 2],
+    prev: UnsafeCell<*mut robust_list::Entry>,
+    entry: UnsafeCell<robust_list::Entry>,
+}
+
+const _: () = {
+    let distance = std::mem::offset_of!(RobustWord, entry) - std::mem::offset_of!(RobustWord, word);
+    assert!(distance == robust_list::WORD_TO_ENTRY);
+    assert!(std::mem::offset_of!(RobustWord, entry) - std::mem::offset_of!(RobustWord, prev) == 8);
+};
+
+// SAFETY: the word is atomic; the links are touched only by the thread whose TID stands in the word, or that the
+// pending slot of the same thread names.
+unsafe impl Sync for RobustWord {}
+// SAFETY: nothing in it belongs to a thread but the links, which are only followed while that thread holds the word.
+unsafe impl Send for RobustWord {}
+
+impl RobustWord {
+    pub(crate) const fn new() -> RobustWord {
+        RobustWord {
+            word: FutexWord::new(0),
+            _pad: 0,
+            _gap: [0; 2],
+            prev: UnsafeCell::new(ptr::null_mut()),
+            entry: UnsafeCell::new(robust_list::Entry { next: ptr::null_mut() }),
+        }
+    }
+
+    /// Names this word in the pending slot: from now until [`Me::retract`] the kernel looks at it if we die.
+    #[inline]
+    pub(crate) fn announce(&self, me: Me) {
+        // SAFETY: the head is the calling thread's own (see `Me`); the kernel reads the slot only when we end.
+        unsafe { ptr::write_volatile(&raw mut (*me.head.as_ptr()).pending, self.entry.get()) };
+        compiler_fence(SeqCst);
+    }
+
+    /// Puts the word into this thread's list. It holds our TID, and the pending slot names it.
+    #[inline]
+    pub(crate) fn link(&self, me: Me) {
+        let head = me.head.as_ptr();
+        // SAFETY: this thread owns the word, so the links are ours; `first` is an entry of ours or the head
+        // itself. The entry is complete before the head names it, and the kernel follows `next` alone.
+        unsafe {
+            let first = (*head).list;
+            *self.prev.get() = head.cast();
+            ptr::write_volatile(&raw mut (*self.entry.get()).next, first);
+            if untag(first) != head.cast() {
+                *prev_of(first) = self.entry.get();
+            }
+            compiler_fence(SeqCst);
+            ptr::write_volatile(&raw mut (*head).list, self.entry.get());
+        }
+        compiler_fence(SeqCst);
+        HELD.with(|held| held.set(held.get() + 1));
+    }
+
+    /// Takes the word out of this thread's list. It still holds our TID, and the pending slot names it.
+    #[inline]
+    pub(crate) fn unlink(&self, me: Me) {
+        let head = me.head.as_ptr();
+        // SAFETY: as for `link`: nobody else touched the links since, and both neighbours are entries of this
+        // thread or the head.
+        unsafe {
+            let (next, prev) = ((*self.entry.get()).next, untag(*self.prev.get()));
+            ptr::write_volatile(&raw mut (*prev).next, next);
+            if untag(next) != head.cast() {
+                *prev_of(next) = prev;
+            }
+        }
+        compiler_fence(SeqCst);
+        HELD.with(|held| held.set(held.get() - 1));
+    }
+}
+
+impl Deref for RobustWord {
+    type Target = FutexWord;
+
+    #[inline]
+    fn deref(&self) -> &FutexWord {
+        &self.word
+    }
+}
+
+/// libc marks entries of priority-inheriting mutexes by bit 0.
+#[inline]
+fn untag(entry: *mut robust_list::Entry) -> *mut robust_list::Entry {
+    entry.map_addr(|address| address & !1)
+}
+
+/// Where an entry keeps its `prev`: one pointer below.
+#[inline]
+fn prev_of(entry: *mut robust_list::Entry) -> *mut *mut robust_list::Entry {
+    untag(entry).cast::<*mut robust_list::Entry>().wrapping_sub(1)
+}
+
+/// The calling thread, as robust words know it. Good until the thread forks; so it is asked for anew each time.
+#[derive(Clone, Copy)]
+pub(crate) struct Me {
+    pub(crate) tid: u32,
+    head: NonNull<robust_list::Head>,
+}
+
+thread_local! {
+    static TID: Cell<u32> = const { Cell::new(0) };
+    static HEAD: Cell<*mut robust_list::Head> = const { Cell::new(ptr::null_mut()) };
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How many forks lie between the program's start and this process: a copy that a fork made is told from the
+/// original by it, since the child counts one more.
+static LINEAGE: AtomicU32 = AtomicU32::new(0);
+
+/// See [`LINEAGE`].
+#[inline]
+pub(crate) fn lineage() -> u32 {
+    LINEAGE.load(Relaxed)
+}
+
+/// The calling thread.
+#[inline]
+pub(crate) fn me() -> Me {
+    let (tid, head) = (TID.get(), HEAD.get());
+    match NonNull::new(head) {
+        Some(head) => Me { tid, head },
+        None => register(),
+    }
+}
+
+impl Me {
+    /// Empties the pending slot.
+    #[inline]
+    pub(crate) fn retract(self) {
+        compiler_fence(SeqCst);
+        // SAFETY: the head is the calling thread's own.
+        unsafe { ptr::write_volatile(&raw mut (*self.head.as_ptr()).pending, ptr::null_mut()) };
+    }
+
+    /// How many robust words of ours this thread has linked.
+    #[inline]
+    pub(crate) fn held(self) -> u32 {
+        HELD.get()
+    }
+}
+
+/// Finds the thread's TID and list head, and sees to it that a fork forgets them.
+#[cold]
+fn register() -> Me {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        // SAFETY: the hook touches nothing but this thread's cells, its list head and a counter.
+        let refused = unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+        assert!(refused == 0, "pthread_atfork was refused: error {refused}");
+    });
+    let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
+    // SAFETY: no arguments, no failure.
+    let tid = unsafe { libc::gettid() } as u32;
+    TID.set(tid);
+    HEAD.set(head);
+    Me { tid, head: NonNull::new(head).expect("head() returns no null") }
+}
+
+/// The child's thread has another TID, owns none of the parent's locks, and an empty list of its own.
+extern "C" fn after_fork_in_child() {
+    LINEAGE.store(LINEAGE.load(Relaxed).wrapping_add(1), Relaxed);
+    if let Some(head) = NonNull::new(HEAD.get()) {
+        // SAFETY: the child's copy of the forking thread has its head at the same address.
+        unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
+    }
+    TID.set(0);
+    HEAD.set(ptr::null_mut());
+    HELD.set(0);
+}
+
+/// Whether robust words work here at all; asks for the kernel's habits at the same time.
+///
+/// # Errors
+/// What get_robust_list(2) says: forbidden, or an unknown shape.
+pub(crate) fn robust_support() -> std::io::Result<()> {
+    robust_list::head()?;
+    robust_list::wakes_for_free_pending_word();
+    Ok(())
+}
+
+/// Whether a thread of this process has the TID that stands in `word`.
+pub(crate) fn owned_here(word: u32) -> bool {
+    let tid = word & TID_MASK;
+    // SAFETY: signal 0 only asks; both ids are plain numbers.
+    tid != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } == 0
+}
+
+/// Shared bytes that a protocol hands from one process to another. Every access is a copy.
+///
+/// # Safety of use
+/// Whoever writes a range has it to itself until a Release commit, and whoever reads it has seen that commit by an
+/// Acquire load: the protocols above guarantee it and the models check it.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a range of shared memory, not of a thread; see "Safety of use" for who may touch what when.
+unsafe impl Send for Buffer {}
+// SAFETY: as above.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// A view of `len` bytes from `base`.
+    ///
+    /// # Safety
+    /// The range stays mapped, readable and writable, while the value lives; `base` is 8-byte aligned.
+    pub(crate) unsafe fn new(base: NonNull<u8>, len: usize) -> Buffer {
+        Buffer { base, len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies `bytes` to `at`.
+    #[inline]
+    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at, "write outside the buffer");
+        // SAFETY: in bounds by the line above; a private source cannot overlap shared memory; nobody else touches
+        // the range (see "Safety of use").
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(at), bytes.len()) }
+    }
+
+    /// Copies from `at` into `bytes`.
+    #[inline]
+    pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at, "read outside the buffer");
+        // SAFETY: as for `write`, with the roles changed.
+        unsafe { ptr::copy_nonoverlapping(self.base.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
