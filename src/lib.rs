@@ -11,13 +11,20 @@ mod error;
 #[cfg(not(loom))]
 mod os;
 mod primitive;
+mod queue;
 mod region;
 mod sync;
+mod value;
 
-pub use error::{LockError, RegionError};
+pub use error::{
+    ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, SendError, SendTimeoutError,
+    TryRecvError, TrySendError,
+};
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
 #[doc(hidden)]
 pub use primitive::{Mutant, set_mutant};
+pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{Lock, LockGuard};
+pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};

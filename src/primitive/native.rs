@@ -78,6 +78,16 @@ impl FutexWord {
         unsafe { futex::wake_op(self.0.as_ptr(), change, count) }
     }
 
+    /// Names this word in the pending slot, until [`Me::retract`]. If its low 30 bits are 0 when we die, the kernel
+    /// wakes a sleeper; if they equal our TID, it overwrites them: so never a word that counts.
+    #[inline]
+    pub(crate) fn announce_free(&self, me: Me) {
+        let entry = self.0.as_ptr().wrapping_byte_add(robust_list::WORD_TO_ENTRY).cast();
+        // SAFETY: the head is the calling thread's own; the kernel reads nothing but the word.
+        unsafe { ptr::write_volatile(&raw mut (*me.head.as_ptr()).pending, entry) };
+        compiler_fence(SeqCst);
+    }
+
     /// Makes `change` and wakes all sleepers of this word and of `other`, in one step.
     pub(crate) fn change_and_wake_both(&self, change: Change, other: &FutexWord) -> u32 {
         // SAFETY: both are live, writable words.

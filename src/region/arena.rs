@@ -49,10 +49,10 @@ mod tests {
 
     #[test]
     fn small_objects_share_a_region_and_large_ones_do_not() {
-        let place = |region: &Region| region.place_bytes(64).map(|_| region.size());
+        let place = |region: &Region| region.place_bytes(64, 64).map(|_| region.size());
         let first = in_arena(64, place).unwrap();
         assert_eq!(first, in_arena(64, place).unwrap());
-        let big = in_arena(1 << 20, |region| region.place_bytes(1 << 20).map(|_| region.size())).unwrap();
+        let big = in_arena(1 << 20, |region| region.place_bytes(1 << 20, 8).map(|_| region.size())).unwrap();
         assert!(big > 1 << 20 && big < (1 << 20) + 8192);
     }
 
@@ -60,7 +60,7 @@ mod tests {
     fn a_thousand_objects_take_few_regions() {
         let mut sizes = std::collections::BTreeSet::new();
         for _ in 0..1000 {
-            sizes.insert(in_arena(128, |r| r.place_bytes(128).map(|_| r.size())).unwrap());
+            sizes.insert(in_arena(128, |r| r.place_bytes(128, 128).map(|_| r.size())).unwrap());
         }
         assert!(sizes.len() <= 5, "{sizes:?}");
     }

@@ -1,9 +1,9 @@
 //! [`Handle`] and [`SharedBytes`]: region and offset become a reference here, and nowhere else.
 
-use std::{ops::Deref, ptr::NonNull};
+use std::{ops::Deref, ptr::NonNull, slice};
 
 use crate::{
-    primitive::Buffer,
+    primitive::{AtomicU64, Buffer},
     region::{Region, Shareable},
 };
 
@@ -73,6 +73,14 @@ impl SharedBytes {
     #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// The bytes as words that several processes read and write at once.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: in bounds, aligned to 8 (`new`), mapped while `self` lives; any bytes make a word. Who uses the
+        // words of a range does not use its `buffer`.
+        unsafe { slice::from_raw_parts(self.base.cast().as_ptr(), self.buffer.len() / 8) }
     }
 }
 

@@ -71,7 +71,10 @@ impl Region {
         let page_size = page_size();
         let whole = size.checked_next_multiple_of(page_size).filter(|&whole| whole <= isize::MAX as usize);
         let size = whole.ok_or(RegionError::TooLarge { need: size, limit: isize::MAX as usize })?;
-        let refused = |refusal: map::Refusal| RegionError::from_refusal(refusal, size);
+        let refused = |map::Refusal { call, available, source }| match available {
+            Some(available) => RegionError::OutOfMemory { need: size, available, source },
+            None => RegionError::Os { call, need: size, source },
+        };
         let fd = map::sealed_memfd(size).map_err(refused)?;
         let memory = ManuallyDrop::new(map::map_shared(&fd, size).map_err(refused)?);
         let region = Region(Arc::new(Mapping { memory, fd, robust: Mutex::new(Vec::new()) }));
@@ -107,9 +110,10 @@ impl Region {
         })
     }
 
-    /// Takes `len` zero bytes of the region, aligned to 128.
-    pub(crate) fn place_bytes(&self, len: usize) -> Result<SharedBytes, RegionError> {
-        let layout = Layout::from_size_align(len, MAX_ALIGN)
+    /// Takes `len` zero bytes of the region, aligned to `align`: a power of two from 8 to 128.
+    pub(crate) fn place_bytes(&self, len: usize, align: usize) -> Result<SharedBytes, RegionError> {
+        debug_assert!((8..=MAX_ALIGN).contains(&align));
+        let layout = Layout::from_size_align(len, align)
             .map_err(|_| RegionError::TooLarge { need: len, limit: isize::MAX as usize })?;
         let offset = self.header().claim(layout, self.size())?;
         // SAFETY: in bounds and aligned by `claim`; fresh pages are zero; the clone keeps them mapped.

@@ -39,13 +39,13 @@
 //!
 //! Sources: futex(2), get_robust_list(2); for I2, glibc bug 20973.
 
-use std::{fmt, marker::PhantomData, thread, time::Duration};
+use std::{convert::Infallible, fmt, marker::PhantomData, thread, time::Duration};
 
 use crate::{
     error::{LockError, RegionError},
     primitive::{
         Acquire, AtomicU32, Change, Deadline, Me, Mutant, Relaxed, Release, RobustWord, SPINS, WAITERS, Wake,
-        lineage, me, mutant, spin_hint,
+        fence, lineage, me, mutant, spin_hint,
     },
     region::{Handle, Region, Shareable, in_arena},
     sync::owner::OwnerWord,
@@ -86,6 +86,17 @@ pub(crate) enum Suspicion {
     OwnerDied = 1,
     /// A holder panicked, likewise.
     Poisoned = 2,
+}
+
+impl Suspicion {
+    /// Any word but a known one speaks of trouble.
+    fn from_note(note: u32) -> Suspicion {
+        match note {
+            0 => Suspicion::None,
+            2 => Suspicion::Poisoned,
+            _ => Suspicion::OwnerDied,
+        }
+    }
 }
 
 /// Words and algorithm; the memory is somebody else's.
@@ -213,11 +224,13 @@ impl RawLock {
     /// What to report when the word or the note speaks of trouble.
     #[cold]
     fn suspect(&self, seen: OwnerWord, noted: u32) -> Suspicion {
-        if seen.owner_died() || noted == Suspicion::OwnerDied as u32 {
-            Suspicion::OwnerDied
-        } else {
-            Suspicion::Poisoned
-        }
+        if seen.owner_died() { Suspicion::OwnerDied } else { Suspicion::from_note(noted) }
+    }
+
+    /// What the holders before left word of. Only the holder may ask.
+    pub(crate) fn noted(&self) -> Suspicion {
+        // ORDERING: Relaxed, carried by `handover`.
+        Suspicion::from_note(self.suspicion.load(Relaxed))
     }
 
     /// Leaves word of `suspicion` for the next holder, or takes it away. Only the holder may.
@@ -273,10 +286,27 @@ impl RawLock {
         }
     }
 
+    /// Takes the lock until the returned value is dropped: for what runs no foreign code, inside one call of this
+    /// crate, and needs no repair after a death.
+    #[inline]
+    pub(crate) fn hold(&self, patience: Patience) -> Result<Hold<'_>, Refused> {
+        self.lock(patience).map(|_| Hold(self))
+    }
+
     /// The word at some instant.
     pub(crate) fn state(&self) -> OwnerWord {
         // ORDERING: Relaxed, for whoever looks from outside.
         OwnerWord(self.robust.load(Relaxed))
+    }
+}
+
+/// A lock that one call of this crate holds.
+pub(crate) struct Hold<'a>(&'a RawLock);
+
+impl Drop for Hold<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.unlock();
     }
 }
 
@@ -432,9 +462,65 @@ impl<'a> LockGuard<'a> {
         }
     }
 
+    /// Takes `lock` over data that neither a death nor a panic can leave half-changed.
+    #[inline]
+    pub(crate) fn take_healed(lock: &'a RawLock, patience: Patience) -> Result<Self, LockError<Infallible>> {
+        match LockGuard::take(lock, patience) {
+            Ok(guard) => Ok(guard),
+            Err(LockError::OwnerDied(mut guard) | LockError::Poisoned(mut guard)) => {
+                guard.make_consistent();
+                Ok(guard)
+            }
+            Err(LockError::WouldBlock) => Err(LockError::WouldBlock),
+            Err(LockError::TimedOut) => Err(LockError::TimedOut),
+            Err(LockError::AlreadyHeld) => Err(LockError::AlreadyHeld),
+            Err(LockError::TooManyHeld { held, limit }) => Err(LockError::TooManyHeld { held, limit }),
+        }
+    }
+
+    /// Takes `lock` over data whose holders note their intent before they change it: a death counts only if the note
+    /// says so.
+    #[inline]
+    pub(crate) fn take_by_note(lock: &'a RawLock, patience: Patience) -> Result<Self, LockError<Self>> {
+        let mut guard = match LockGuard::take(lock, patience) {
+            Err(LockError::OwnerDied(guard) | LockError::Poisoned(guard)) => guard,
+            clean_or_refused => return clean_or_refused,
+        };
+        guard.suspicion = lock.noted();
+        match guard.suspicion {
+            Suspicion::None => Ok(guard),
+            Suspicion::OwnerDied => Err(LockError::OwnerDied(guard)),
+            Suspicion::Poisoned => Err(LockError::Poisoned(guard)),
+        }
+    }
+
+    /// Notes that the data is about to change: if we die now, it is suspect.
+    pub(crate) fn intend_change(&mut self) {
+        if self.is_ours() && self.suspicion == Suspicion::None {
+            self.lock.note(Suspicion::OwnerDied);
+            // The note before the changes, in the compiler's order too.
+            fence(Release);
+        }
+    }
+
+    /// Takes the note back, unless there was suspicion before, or a panic has cut the changes short.
+    pub(crate) fn changes_are_whole(&mut self) {
+        let panicked = !self.panicking && thread::panicking();
+        if self.is_ours() && self.suspicion == Suspicion::None && !panicked {
+            // The changes before the note: a death between them must leave the note.
+            fence(Release);
+            self.lock.note(Suspicion::None);
+        }
+    }
+
+    /// Whether this is the guard that took the lock, and not a copy that a fork made.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.lineage == lineage()
+    }
+
     /// Declares the data good again: the next holder is told of no death and no panic.
     pub fn make_consistent(&mut self) {
-        if self.lineage == lineage() {
+        if self.is_ours() {
             self.suspicion = Suspicion::None;
             self.lock.note(Suspicion::None);
         }
@@ -444,7 +530,7 @@ impl<'a> LockGuard<'a> {
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.lineage != lineage() {
+        if !self.is_ours() {
             return;
         }
         if self.suspicion != Suspicion::None {

@@ -3,8 +3,9 @@
 mod lock;
 mod owner;
 
+pub(crate) use lock::{Hold, Patience, RawLock, Refused};
 pub use lock::{Lock, LockGuard};
-pub(crate) use lock::{Patience, RawLock, Refused, Suspicion};
+pub(crate) use owner::OwnerWord;
 
 #[cfg(all(test, loom))]
 mod models;

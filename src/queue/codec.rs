@@ -1,0 +1,112 @@
+//! How a value becomes bytes: by serde and postcard, or as it lies in memory.
+
+use std::{cell::RefCell, mem};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{error::CodecError, queue::ends::Landing, region::Plain};
+
+/// How a [`Queue`](crate::Queue) carries values of type `T`: [`Serde`] or [`PlainData`].
+pub trait Codec<T>: sealed::Sealed {
+    /// Where the bytes of a received value go.
+    #[doc(hidden)]
+    #[allow(private_bounds, reason = "sealed: only this module implements it")]
+    type Landing: Landing;
+    #[doc(hidden)]
+    fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError>;
+    #[doc(hidden)]
+    fn landing() -> Self::Landing;
+    #[doc(hidden)]
+    fn decode(landing: Self::Landing) -> Result<T, CodecError>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Any serialisable type, in postcard's compact form.
+#[derive(Debug)]
+pub enum Serde {}
+
+/// Plain data, copied as it is: no serialisation, and always as long as the type.
+#[derive(Debug)]
+pub enum PlainData {}
+
+impl sealed::Sealed for Serde {}
+impl sealed::Sealed for PlainData {}
+
+thread_local! {
+    /// Kept from message to message, so that a running queue does not allocate.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is larger goes back to the allocator after use.
+const KEEP: usize = 64 << 10;
+
+fn borrow_scratch() -> Vec<u8> {
+    let mut bytes = SCRATCH.try_with(|scratch| mem::take(&mut *scratch.borrow_mut())).unwrap_or_default();
+    bytes.clear();
+    bytes
+}
+
+fn return_scratch(bytes: Vec<u8>) {
+    if bytes.capacity() <= KEEP {
+        let _ = SCRATCH.try_with(|scratch| *scratch.borrow_mut() = bytes);
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
+    type Landing = Vec<u8>;
+
+    fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+        let bytes = postcard::to_extend(value, borrow_scratch()).map_err(CodecError::postcard)?;
+        let sent = send(&bytes);
+        return_scratch(bytes);
+        Ok(sent)
+    }
+
+    fn landing() -> Vec<u8> {
+        borrow_scratch()
+    }
+
+    fn decode(bytes: Vec<u8>) -> Result<T, CodecError> {
+        let value = postcard::from_bytes(&bytes).map_err(CodecError::postcard);
+        return_scratch(bytes);
+        value
+    }
+}
+
+/// A value of plain data that its bytes are copied into.
+#[derive(Debug)]
+pub struct PlainLanding<T> {
+    value: T,
+    len: usize,
+}
+
+impl<T: Plain> Landing for PlainLanding<T> {
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        self.len = len;
+        let bytes = bytemuck::bytes_of_mut(&mut self.value);
+        if len == bytes.len() { bytes } else { &mut [] }
+    }
+}
+
+impl<T: Plain> Codec<T> for PlainData {
+    type Landing = PlainLanding<T>;
+
+    #[inline]
+    fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+        Ok(send(bytemuck::bytes_of(value)))
+    }
+
+    #[inline]
+    fn landing() -> PlainLanding<T> {
+        PlainLanding { value: T::zeroed(), len: 0 }
+    }
+
+    #[inline]
+    fn decode(landing: PlainLanding<T>) -> Result<T, CodecError> {
+        let (need, have) = (size_of::<T>(), landing.len);
+        if need == have { Ok(landing.value) } else { Err(CodecError::length(need, have)) }
+    }
+}

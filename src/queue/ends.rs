@@ -1,0 +1,282 @@
+//! The two ends of a queue: a robust lock each, the ring between them, and waiting at the head of the line.
+//!
+//! # Protocol
+//! A sender takes the sending lock, a receiver the receiving lock; the two never meet. Whoever must wait for the ring
+//! waits *holding its end's lock*, and the others of that end wait for the lock: one sleeper an end, one wake a
+//! commit. If that sleeper dies, the kernel hands the lock to the next, and with it the duty to look. The ring needs
+//! no repair (`ring.rs`, R2), so OWNER_DIED is not even looked at. No foreign code runs while a lock is held: payloads
+//! are encoded before and decoded after.
+//!
+//! A *stopped* process at the head of a line holds up its end: timeouts still end, and so do the `try_` forms.
+//!
+//! # Closing
+//! `close` is one step on the tail's doorbell, which every commit exchanges: after it no exchange commits. A sender
+//! that waits for room sleeps on both doorbells, so the step wakes it; a receiver sleeps on the tail's anyway. A commit
+//! that wakes a sleeper is an addition, not an exchange, and can come just after the close. So a receiver that finds the
+//! ring closed and empty passes once through the sending lock, after which nobody is in the middle of a commit, and
+//! looks again before it says `Closed`.
+//!
+//! # Invariants
+//! - E1: a committed record is received once: by the one receiver whose commit at the head counts it.
+//! - E2: when a receiver has said `Closed`, no record comes.
+//!
+//! # Crash points
+//! - `ends.sending`, `ends.receiving`: the lock is held: the kernel hands it on (`lock.rs`).
+//! - `ends.waiting`: asleep at the head of the line: likewise; the doorbell's bit may stay set (`bell.set`).
+
+use std::time::Duration;
+
+use crate::{
+    error::RegionError,
+    primitive::{Deadline, Wake},
+    queue::{
+        doorbell::Doorbell,
+        ring::{End, HEADER, MAX_CAPACITY, NotPushed, Ring},
+    },
+    region::{Handle, Region, Shareable, SharedBytes},
+    sync::{Hold, OwnerWord, Patience, RawLock, Refused},
+};
+
+/// How long a `try_` form waits for somebody else's few instructions, when the records say that it can succeed.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// What a queue has in shared memory beside its buffer: 512 bytes.
+#[repr(C, align(128))]
+pub(crate) struct Ends {
+    sending: RawLock,
+    tail: End,
+    receiving: RawLock,
+    head: End,
+}
+
+// SAFETY: locks, atomics, and words that a lock's holder alone touches.
+unsafe impl Shareable for Ends {
+    const ROBUST: &'static [usize] = &[
+        std::mem::offset_of!(Ends, sending) + RawLock::WORD,
+        std::mem::offset_of!(Ends, receiving) + RawLock::WORD,
+    ];
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    Full,
+    TimedOut,
+    Closed,
+}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotReceived {
+    Empty,
+    TimedOut,
+    Closed,
+}
+
+/// Where a received payload goes.
+pub(crate) trait Landing {
+    /// Room for a payload of `len` bytes; less, if the rest is not wanted.
+    fn room(&mut self, len: usize) -> &mut [u8];
+}
+
+impl Landing for Vec<u8> {
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        self.resize(len, 0);
+        self
+    }
+}
+
+/// A queue of byte strings.
+#[derive(Clone)]
+pub(crate) struct RawQueue {
+    ends: Handle<Ends>,
+    bytes: SharedBytes,
+}
+
+impl RawQueue {
+    /// The buffer that a queue asked for `capacity` bytes gets: a multiple of a cache line.
+    pub(crate) fn buffer_size(capacity: usize) -> Result<usize, RegionError> {
+        match capacity {
+            0 => Err(RegionError::ZeroSize),
+            1..=MAX_CAPACITY => Ok(capacity.next_multiple_of(64)),
+            _ => Err(RegionError::TooLarge { need: capacity, limit: MAX_CAPACITY }),
+        }
+    }
+
+    /// What a queue with such a buffer takes of a region.
+    pub(crate) fn footprint(buffer: usize) -> usize {
+        size_of::<Ends>() + buffer
+    }
+
+    pub(crate) fn new_in(region: &Region, buffer: usize) -> Result<RawQueue, RegionError> {
+        // The buffer first: if there is no room for it, nothing was placed that would have to go again.
+        let bytes = region.place_bytes(buffer, 64)?;
+        let ends = region.place(Ends {
+            sending: RawLock::new(),
+            tail: End::new(),
+            receiving: RawLock::new(),
+            head: End::new(),
+        })?;
+        Ok(RawQueue { ends, bytes })
+    }
+
+    #[inline]
+    fn ring(&self) -> Ring<'_> {
+        Ring { tail: &self.ends.tail, head: &self.ends.head, buffer: self.bytes.buffer() }
+    }
+
+    fn tail_bell(&self) -> &Doorbell {
+        &self.ends.tail.bell
+    }
+
+    /// The buffer, in bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.buffer().len()
+    }
+
+    /// The longest payload that can ever be sent.
+    pub(crate) fn max_len(&self) -> usize {
+        self.capacity() - HEADER
+    }
+
+    /// Sends `payload`, waiting for room as long as `patience` lasts. It must not be longer than [`max_len`](Self::max_len).
+    pub(crate) fn send(&self, payload: &[u8], patience: Patience) -> Result<(), NotSent> {
+        debug_assert!(payload.len() <= self.max_len());
+        let Patience::Until(deadline) = patience else {
+            return self.try_send(payload);
+        };
+        let _end = hold(&self.ends.sending, patience).ok_or(NotSent::TimedOut)?;
+        // CRASH(ends.sending): ours, until the hold is dropped.
+        let ring = self.ring();
+        loop {
+            let tail = self.tail_bell().read();
+            if tail.is_closed() {
+                return Err(NotSent::Closed);
+            }
+            match ring.push(payload) {
+                Ok(()) => return Ok(()),
+                Err(NotPushed::Closed) => return Err(NotSent::Closed),
+                Err(NotPushed::Full(head)) => {
+                    // CRASH(ends.waiting): the next in line looks for itself.
+                    if self.ends.head.bell.sleep(head, Some((self.tail_bell(), tail)), deadline)
+                        == Wake::TimedOut
+                    {
+                        return Err(NotSent::TimedOut);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Judges by the records, not by who holds the lock: a holder may sleep, be stopped, or be dead and not yet marked.
+    fn try_send(&self, payload: &[u8]) -> Result<(), NotSent> {
+        if self.tail_bell().read().is_closed() {
+            return Err(NotSent::Closed);
+        }
+        let ring = self.ring();
+        if !ring.has_room_for(payload.len()) {
+            return Err(NotSent::Full);
+        }
+        let _end = hold(&self.ends.sending, moment()).ok_or(NotSent::Full)?;
+        match ring.push(payload) {
+            Ok(()) => Ok(()),
+            Err(NotPushed::Full(_)) => Err(NotSent::Full),
+            Err(NotPushed::Closed) => Err(NotSent::Closed),
+        }
+    }
+
+    /// Receives the oldest payload into `landing`, waiting for one as long as `patience` lasts.
+    pub(crate) fn recv(&self, landing: &mut impl Landing, patience: Patience) -> Result<(), NotReceived> {
+        let Patience::Until(deadline) = patience else {
+            return self.try_recv(landing);
+        };
+        let _end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
+        // CRASH(ends.receiving): ours, until the hold is dropped.
+        let ring = self.ring();
+        let mut commits_are_over = false;
+        loop {
+            match ring.peek() {
+                Ok(record) => {
+                    ring.copy(record, landing.room(record.len()));
+                    ring.take(record);
+                    return Ok(());
+                }
+                Err(_) if commits_are_over => return Err(NotReceived::Closed),
+                Err(tail) if tail.is_closed() => {
+                    drop(hold(&self.ends.sending, patience).ok_or(NotReceived::TimedOut)?);
+                    commits_are_over = true;
+                }
+                Err(tail) => {
+                    if self.tail_bell().sleep(tail, None, deadline) == Wake::TimedOut {
+                        return Err(NotReceived::TimedOut);
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`try_send`](Self::try_send): by the records.
+    fn try_recv(&self, landing: &mut impl Landing) -> Result<(), NotReceived> {
+        let ring = self.ring();
+        if ring.contents().0 == 0 && !self.tail_bell().read().is_closed() {
+            return Err(NotReceived::Empty);
+        }
+        let _end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
+        let mut commits_are_over = false;
+        loop {
+            match ring.peek() {
+                Ok(record) => {
+                    ring.copy(record, landing.room(record.len()));
+                    ring.take(record);
+                    return Ok(());
+                }
+                Err(_) if commits_are_over => return Err(NotReceived::Closed),
+                Err(tail) if tail.is_closed() => {
+                    drop(hold(&self.ends.sending, moment()).ok_or(NotReceived::Empty)?);
+                    commits_are_over = true;
+                }
+                Err(_) => return Err(NotReceived::Empty),
+            }
+        }
+    }
+
+    /// Ends sending, and wakes all who wait. Any number of times.
+    pub(crate) fn close(&self) {
+        self.tail_bell().close(&self.ends.head.bell);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.tail_bell().read().is_closed()
+    }
+
+    /// The payloads in it, at some instant of the call.
+    pub(crate) fn len(&self) -> usize {
+        self.ring().contents().0 as usize
+    }
+
+    /// The words of both locks, sending first.
+    pub(crate) fn locks(&self) -> (OwnerWord, OwnerWord) {
+        (self.ends.sending.state(), self.ends.receiving.state())
+    }
+
+    /// Starts counts and positions elsewhere, for tests of wrapping.
+    #[cfg(test)]
+    pub(crate) fn start_at(&self, count: u32, position: u32) {
+        self.ends.tail.start_at(count, position);
+        self.ends.head.start_at(count, position);
+    }
+}
+
+fn moment() -> Patience {
+    Patience::Until(Some(Deadline::after(MOMENT)))
+}
+
+/// Takes an end's lock; `None` when the time is up.
+#[inline]
+fn hold(lock: &RawLock, patience: Patience) -> Option<Hold<'_>> {
+    match lock.hold(patience) {
+        Ok(hold) => Some(hold),
+        Err(Refused::TimedOut | Refused::WouldBlock) => None,
+        Err(Refused::AlreadyHeld) => panic!("a signal handler used the queue that it interrupted"),
+    }
+}

@@ -1,0 +1,15 @@
+//! Messages between processes: a ring that survives its users, and waiting on top.
+
+mod codec;
+mod doorbell;
+mod ends;
+// The module's namesake is its main type; the folder holds its parts.
+#[allow(clippy::module_inception, reason = "queue/queue.rs is where everybody looks for Queue")]
+mod queue;
+mod ring;
+
+pub use codec::{Codec, PlainData, Serde};
+pub use queue::Queue;
+
+#[cfg(all(test, loom))]
+mod models;

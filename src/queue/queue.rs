@@ -1,0 +1,305 @@
+//! [`Queue`]: what users hold.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::{
+        CodecError, RecvError, RecvTimeoutError, RegionError, SendError, SendTimeoutError, TryRecvError,
+        TrySendError,
+    },
+    primitive::Deadline,
+    queue::{
+        codec::{Codec, PlainData, Serde},
+        ends::{NotReceived, NotSent, RawQueue},
+    },
+    region::{Plain, Region, in_arena},
+    sync::Patience,
+};
+
+/// A bounded first-in first-out queue between processes: many senders, many receivers, no helper thread.
+///
+/// A message that `send` accepted is in shared memory when `send` returns: its sender may end, or be killed, at once.
+/// Whoever is killed while it uses the queue costs at most what it was itself doing: a message not yet accepted is
+/// never seen, one that a receiver has taken is gone with it, and nobody else waits for the dead. A *stopped* process
+/// in the middle of an operation holds up its end of the queue; timeouts and `try_` forms still end.
+///
+/// Messages keep the order in which they were accepted. The capacity is in bytes: a message takes 8 bytes and its own
+/// length, rounded up to a multiple of 8. `C` says how values travel: [`new`](Queue::new) takes any serde type,
+/// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
+///
+/// # Examples
+/// ```
+/// let queue = pshared::Queue::new(4096)?;
+/// queue.send(("answer".to_string(), 42)).unwrap();
+/// assert_eq!(queue.recv().unwrap(), ("answer".to_string(), 42));
+/// queue.close();
+/// assert!(queue.recv().is_err());
+/// # Ok::<(), pshared::RegionError>(())
+/// ```
+///
+/// # References
+/// Python `multiprocessing.Queue`, which writes from a helper thread and wedges when a reader is killed; the errors
+/// have the shapes of crossbeam-channel's.
+pub struct Queue<T, C = Serde> {
+    raw: RawQueue,
+    _codec: PhantomData<fn(T) -> (T, C)>,
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// A queue of at least `capacity` bytes in anonymous memory, which children forked from now on inherit. It takes
+    /// 512 bytes beside them.
+    ///
+    /// # Errors
+    /// [`RegionError::ZeroSize`]; [`RegionError::TooLarge`] beyond 4 GiB; else what [`Region::anonymous`] says.
+    pub fn new(capacity: usize) -> Result<Queue<T>, RegionError> {
+        Queue::make(capacity)
+    }
+
+    /// A queue of at least `capacity` bytes in `region`.
+    ///
+    /// # Errors
+    /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
+    pub fn new_in(region: &Region, capacity: usize) -> Result<Queue<T>, RegionError> {
+        Queue::make_in(region, capacity)
+    }
+}
+
+impl<T: Plain> Queue<T, PlainData> {
+    /// As [`new`](Queue::new), for plain data, which is copied as it is.
+    ///
+    /// # Errors
+    /// As for [`new`](Queue::new).
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = pshared::Queue::plain(4096)?;
+    /// queue.send([1.5_f64, 2.5]).unwrap();
+    /// assert_eq!(queue.recv().unwrap(), [1.5, 2.5]);
+    /// # Ok::<(), pshared::RegionError>(())
+    /// ```
+    pub fn plain(capacity: usize) -> Result<Queue<T, PlainData>, RegionError> {
+        Queue::make(capacity)
+    }
+
+    /// As [`plain`](Queue::plain), in `region`.
+    ///
+    /// # Errors
+    /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
+    pub fn plain_in(region: &Region, capacity: usize) -> Result<Queue<T, PlainData>, RegionError> {
+        Queue::make_in(region, capacity)
+    }
+}
+
+impl<T, C: Codec<T>> Queue<T, C> {
+    fn make(capacity: usize) -> Result<Queue<T, C>, RegionError> {
+        let buffer = RawQueue::buffer_size(capacity)?;
+        in_arena(RawQueue::footprint(buffer), |region| Queue::make_in(region, capacity))
+    }
+
+    fn make_in(region: &Region, capacity: usize) -> Result<Queue<T, C>, RegionError> {
+        let raw = RawQueue::new_in(region, RawQueue::buffer_size(capacity)?)?;
+        Ok(Queue { raw, _codec: PhantomData })
+    }
+
+    /// Sends `value`, waiting for room as long as it takes.
+    ///
+    /// # Errors
+    /// The value comes back in each of them: [`SendError::Closed`], also while waiting; [`SendError::TooLong`] for a
+    /// message that the queue could never hold; [`SendError::Encode`].
+    ///
+    /// # References
+    /// Python `Queue.put(obj)`.
+    #[doc(alias = "put")]
+    #[inline]
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.send_within(value, Patience::FOREVER) {
+            Ok(()) => Ok(()),
+            Err(Failed::NotSent(_, value)) => Err(SendError::Closed(value)),
+            Err(Failed::TooLong { value, len, limit }) => Err(SendError::TooLong { value, len, limit }),
+            Err(Failed::Encode { value, source }) => Err(SendError::Encode { value, source }),
+        }
+    }
+
+    /// Sends `value` if there is room now.
+    ///
+    /// It judges by what is in the queue. If there is room but another process is in the middle of sending, it waits
+    /// for that at most a millisecond.
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`], and as for [`send`](Queue::send).
+    ///
+    /// # References
+    /// Python `Queue.put_nowait(obj)`.
+    #[doc(alias = "put_nowait")]
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        match self.send_within(value, Patience::None) {
+            Ok(()) => Ok(()),
+            Err(Failed::NotSent(NotSent::Closed, value)) => Err(TrySendError::Closed(value)),
+            Err(Failed::NotSent(_, value)) => Err(TrySendError::Full(value)),
+            Err(Failed::TooLong { value, len, limit }) => Err(TrySendError::TooLong { value, len, limit }),
+            Err(Failed::Encode { value, source }) => Err(TrySendError::Encode { value, source }),
+        }
+    }
+
+    /// Sends `value`, waiting for room at most `timeout` (CLOCK_MONOTONIC, from the call; zero tries once).
+    ///
+    /// # Errors
+    /// [`SendTimeoutError::TimedOut`], and as for [`send`](Queue::send).
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.send_deadline(value, Deadline::after(timeout))
+    }
+
+    /// Sends `value`, waiting for room at most until `deadline`.
+    ///
+    /// # Errors
+    /// As for [`send_timeout`](Queue::send_timeout).
+    pub fn send_deadline(&self, value: T, deadline: Deadline) -> Result<(), SendTimeoutError<T>> {
+        match self.send_within(value, Patience::Until(Some(deadline))) {
+            Ok(()) => Ok(()),
+            Err(Failed::NotSent(NotSent::Closed, value)) => Err(SendTimeoutError::Closed(value)),
+            Err(Failed::NotSent(_, value)) => Err(SendTimeoutError::TimedOut(value)),
+            Err(Failed::TooLong { value, len, limit }) => {
+                Err(SendTimeoutError::TooLong { value, len, limit })
+            }
+            Err(Failed::Encode { value, source }) => Err(SendTimeoutError::Encode { value, source }),
+        }
+    }
+
+    fn send_within(&self, value: T, patience: Patience) -> Result<(), Failed<T>> {
+        let limit = self.raw.max_len();
+        let sent = C::encode(&value, |payload| {
+            if payload.len() > limit { Err(payload.len()) } else { Ok(self.raw.send(payload, patience)) }
+        });
+        match sent {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(reason))) => Err(Failed::NotSent(reason, value)),
+            Ok(Err(len)) => Err(Failed::TooLong { value, len, limit }),
+            Err(source) => Err(Failed::Encode { value, source }),
+        }
+    }
+
+    /// Receives the oldest message, waiting for one as long as it takes.
+    ///
+    /// # Errors
+    /// [`RecvError::Closed`] when the queue is closed and empty; [`RecvError::Decode`] for a message that is no `T`,
+    /// which is gone.
+    ///
+    /// # References
+    /// Python `Queue.get()`.
+    #[doc(alias = "get")]
+    #[inline]
+    pub fn recv(&self) -> Result<T, RecvError> {
+        match self.recv_within(Patience::FOREVER) {
+            Ok(decoded) => decoded.map_err(RecvError::Decode),
+            Err(_) => Err(RecvError::Closed),
+        }
+    }
+
+    /// Receives the oldest message if there is one now.
+    ///
+    /// It judges by what is in the queue. If there is a message but another process is in the middle of receiving, it
+    /// waits for that at most a millisecond.
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`], and as for [`recv`](Queue::recv).
+    ///
+    /// # References
+    /// Python `Queue.get_nowait()`.
+    #[doc(alias = "get_nowait")]
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        match self.recv_within(Patience::None) {
+            Ok(decoded) => decoded.map_err(TryRecvError::Decode),
+            Err(NotReceived::Closed) => Err(TryRecvError::Closed),
+            Err(_) => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Receives the oldest message, waiting for one at most `timeout` (CLOCK_MONOTONIC, from the call; zero tries
+    /// once).
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError::TimedOut`], and as for [`recv`](Queue::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_deadline(Deadline::after(timeout))
+    }
+
+    /// Receives the oldest message, waiting for one at most until `deadline`.
+    ///
+    /// # Errors
+    /// As for [`recv_timeout`](Queue::recv_timeout).
+    pub fn recv_deadline(&self, deadline: Deadline) -> Result<T, RecvTimeoutError> {
+        match self.recv_within(Patience::Until(Some(deadline))) {
+            Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
+            Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
+            Err(_) => Err(RecvTimeoutError::TimedOut),
+        }
+    }
+
+    fn recv_within(&self, patience: Patience) -> Result<Result<T, CodecError>, NotReceived> {
+        let mut landing = C::landing();
+        self.raw.recv(&mut landing, patience)?;
+        Ok(C::decode(landing))
+    }
+
+    /// Ends sending, in every process: senders get their value back, receivers drain the queue and then see `Closed`.
+    ///
+    /// All who wait wake up. Closing again does nothing.
+    pub fn close(&self) {
+        self.raw.close();
+    }
+
+    /// Whether somebody closed it. There may still be messages to receive.
+    pub fn is_closed(&self) -> bool {
+        self.raw.is_closed()
+    }
+
+    /// How many messages are in it: exact at some instant of the call.
+    #[doc(alias = "qsize")]
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether there is no message in it, at some instant of the call.
+    #[doc(alias = "empty")]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The size of its buffer in bytes: what was asked for, rounded up to a multiple of 64.
+    pub fn capacity(&self) -> usize {
+        self.raw.capacity()
+    }
+
+    /// The longest message it can hold, in encoded bytes: the capacity less 8.
+    pub fn max_message_len(&self) -> usize {
+        self.raw.max_len()
+    }
+}
+
+/// What can go wrong with a send, before it is given the caller's name.
+enum Failed<T> {
+    NotSent(NotSent, T),
+    TooLong { value: T, len: usize, limit: usize },
+    Encode { value: T, source: CodecError },
+}
+
+impl<T, C> Clone for Queue<T, C> {
+    fn clone(&self) -> Queue<T, C> {
+        Queue { raw: self.raw.clone(), _codec: PhantomData }
+    }
+}
+
+impl<T, C> fmt::Debug for Queue<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sending, receiving) = self.raw.locks();
+        f.debug_struct("Queue")
+            .field("len", &self.raw.len())
+            .field("capacity", &self.raw.capacity())
+            .field("closed", &self.raw.is_closed())
+            .field("sending", &sending)
+            .field("receiving", &receiving)
+            .finish()
+    }
+}
