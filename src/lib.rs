@@ -7,6 +7,7 @@ compile_error!(
     "pshared runs on 64-bit Linux only: it is built on futexes, the kernel's robust lists, sealed memfds and pidfds"
 );
 
+pub mod design;
 mod error;
 #[cfg(not(loom))]
 mod os;

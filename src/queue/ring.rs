@@ -36,7 +36,7 @@
 //! - `ring.taken`: committed, and the copy dies with its process: a plain `recv` is at most once.
 
 use crate::{
-    primitive::{AtomicU64, Buffer, Mutant, Relaxed, mutant},
+    primitive::{AtomicU64, Buffer, Mutant, Relaxed, mutant, spin_hint},
     queue::doorbell::{COUNT_MASK, Closed, Doorbell, Reading},
 };
 
@@ -269,6 +269,7 @@ impl Ring<'_> {
             if let Some(place) = end.place(reading.count()) {
                 return (reading, place);
             }
+            spin_hint();
         }
     }
 
@@ -282,6 +283,7 @@ impl Ring<'_> {
                 let records = tail.count.wrapping_sub(head.count) & COUNT_MASK;
                 return (records, self.between(head.position, tail.position));
             }
+            spin_hint();
         }
     }
 

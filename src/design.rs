@@ -1,0 +1,116 @@
+//! The design: layers, protocols, crash points, proofs. There is no code here.
+//!
+//! # The promise
+//! Any process may be SIGKILLed at any instruction. The others go on, and nothing that was committed is lost, doubled
+//! or torn. Every operation ends with a result or a typed error, and a death is news from the kernel, not a guess by
+//! time.
+//!
+//! What is *not* promised: a stopped process (SIGSTOP, a debugger, a core dump being written) is not dead, and what it
+//! holds stays held; timeouts end all the same. Processes that share locks trust each other: the links of a held lock
+//! lie in shared memory. A message that a plain `recv` has taken is its process's own, and dies with it.
+//!
+//! # Layers
+//! Imports go one way, and `error` stands below all:
+//!
+//! ```text
+//! process -> queue, value -> sync -> region -> primitive -> os
+//! ```
+//!
+//! | room        | what it knows                                                                              |
+//! |-------------|--------------------------------------------------------------------------------------------|
+//! | `os`        | one family of system calls a file; no policy                                               |
+//! | `primitive` | the seam: words, futex, robust list, the calling thread; native, or modelled under loom    |
+//! | `region`    | memory: a sealed memfd, its header, a bump pointer, handles; nothing waits                  |
+//! | `sync`      | futex algorithms over words                                                                |
+//! | `value`     | [`Value`](crate::Value), [`Atomic`](crate::Atomic), [`Array`](crate::Array)                |
+//! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue)                                              |
+//! | `process`   | [`Process`](crate::Process): fork, watch, reap                                             |
+//!
+//! # Vocabulary
+//! - *owner*, *waiters*, *owner died*, *consistent*: as POSIX says of robust mutexes.
+//! - *pending slot*, *robust list*: what the kernel reads when a thread ends (`os/robust_list.rs`).
+//! - *tail*, *head*: the producer's and the consumer's end of a ring; a *place* is {count, position}; a *doorbell* is
+//!   the word that commits and that sleepers sleep on.
+//! - *head of line*: the one process of an end that waits for the ring; it holds the end's lock while it sleeps.
+//! - *lineage*: how many forks lie between the program's start and this process; tells a copy from an original.
+//!
+//! # What the kernel does at a death
+//! Each thread has one robust list. At its end (and at exec) the kernel walks the list, then looks at the pending slot:
+//!
+//! | word                                 | the kernel                                          |
+//! |--------------------------------------|-----------------------------------------------------|
+//! | low 30 bits are the dying TID        | writes OWNER_DIED, keeps WAITERS, wakes one if set  |
+//! | pending, low 30 bits are 0           | leaves it, wakes one                                |
+//! | anything else                        | nothing                                             |
+//!
+//! So a pending word that nobody owns means "if I die now, wake one sleeper here", which finishes our wake-ups for us.
+//! A counting word must never be pending: a count that equals the TID is overwritten. FUTEX_WAKE_OP changes a word and
+//! wakes in one system call, which no kill can split; its argument has 12 bits.
+//!
+//! # Protocols
+//! Each is stated in the header of its file: words, invariants, ordering edges, crash points.
+//!
+//! - **Lock** (`sync/lock.rs`). Taking keeps WAITERS; who has slept adds it; a contended release is one FUTEX_WAKE_OP.
+//!   A held lock is linked into libc's own robust list, which costs nothing measurable and covers several locks, and
+//!   foreign robust mutexes among them.
+//! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
+//!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
+//! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the death
+//!   of a reader casts no doubt.
+//! - **Doorbell** (`queue/doorbell.rs`). Bit 0: somebody sleeps; bit 1: closed; the rest counts commits. A commit is one
+//!   exchange, or one FUTEX_WAKE_OP if somebody sleeps.
+//! - **Ring** (`queue/ring.rs`). Each end keeps two places and believes the one whose count its doorbell shows. The
+//!   next place is stored *before* the commit, into the other slot: whoever inherits the end finds it right without
+//!   looking for OWNER_DIED, and neither end ever walks records to recover.
+//! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step on
+//!   the word that every commit exchanges.
+//! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
+//!   pidfd; its value and its panic come home in a memfd.
+//!
+//! # Crash points
+//! | point                         | what a death leaves                            | who puts it right                    |
+//! |-------------------------------|------------------------------------------------|--------------------------------------|
+//! | `lock.pending`                | nothing taken                                  | the kernel wakes one if it is free   |
+//! | `lock.taken`, `lock.unlinked` | our TID, named by the pending slot             | the kernel marks it                  |
+//! | `lock.held`                   | our TID, linked                                | the kernel marks it                  |
+//! | `lock.freed`                  | free, pending                                  | the kernel wakes one, for nothing    |
+//! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
+//! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
+//! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |
+//! | `ring.written`, `ring.staged` | a record beyond the last commit                | the next producer overwrites it      |
+//! | `ring.copied`                 | a copy in a dead process                       | the next consumer takes the record   |
+//! | `ring.taken`                  | a message that died with its receiver          | nobody: at most once                 |
+//! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
+//!
+//! # Where this differs from the sketches it grew from, and why
+//! - The bump pointer of a region stands in shared memory and moves by an exchange, so that a forked child may go on in
+//!   the arena it inherited: no two processes are given the same bytes.
+//! - Numbers that need no lock are a type of their own, [`Atomic`](crate::Atomic): in a `Value` a lock-free addition
+//!   could be overwritten by a guard that commits.
+//! - [`Value`](crate::Value)'s guard works on a private copy and commits on drop, so a death in `lock()` tears no more
+//!   than one in `update()`.
+//! - The ring stores the next place before the commit, keyed by the count that the commit will show. The sketch stored
+//!   it after, and had its heir walk the records: on the consumer's side those may be overwritten by then.
+//! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
+//!   waits for room sleeps on two words.
+//!
+//! # Proofs
+//! | command       | shows                                                                                            |
+//! |---------------|--------------------------------------------------------------------------------------------------|
+//! | `cargo test`  | what the API says, with really forked children, each test in a process of its own                |
+//! | `cargo loom`  | every order of a few threads within the bound, with deaths at every shared access, and mutants   |
+//! | `cargo crash` | a kill after every instruction of every operation in every company; two deaths; mutants          |
+//!
+//! A mutant is a known fault put back in (`primitive/mutant.rs`); a proof that does not catch its mutants proves
+//! nothing. What the models do not show: timeouts never fire, accesses are at most acquire and release, the modelled
+//! futex orders more than the kernel's, and robust links are real pointers natively only. What the exact kill does not
+//! show: weak memory, and what happens inside one system call.
+//!
+//! # Kernel floor
+//! | need                                        | since                     | without it                            |
+//! |---------------------------------------------|---------------------------|---------------------------------------|
+//! | robust lists, FUTEX_WAKE_OP                 | 2.6                       | nothing works                         |
+//! | pidfd_open, waitid on a pidfd               | 5.3, 5.4                  | no processes                          |
+//! | futex_waitv                                 | 5.16                      | no waiting for room in a queue        |
+//! | a wake for a pending word with owner 0      | 6.2, backported; probed   | waits are cut into slices of 100 ms   |
+//! | PIDFD_GET_INFO with the exit status         | 6.15                      | the record that the child left        |
