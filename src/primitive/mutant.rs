@@ -41,6 +41,8 @@ pub enum Mutant {
     RelaxedCommit,
     /// Nobody asks for news of `close` while waiting for room.
     CloseBesideSleeper,
+    /// A receiver that finds the queue closed and empty says so at once.
+    ClosedAtOnce,
     /// A value's new version is stored before its bytes.
     VersionBeforeBytes,
     /// Memory with a lock that this thread still holds is unmapped.

@@ -165,7 +165,7 @@ impl Doorbell {
             return Wake::Changed;
         }
         if mutant(Mutant::TrustSleeperBit) {
-            expected = self.word.load(Relaxed) | SLEEPER;
+            expected = self.word.load(Relaxed);
         }
         // CRASH(bell.set): the bit is set, and we may never sleep.
         match also {

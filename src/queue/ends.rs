@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::{
     error::RegionError,
-    primitive::{Deadline, Wake},
+    primitive::{Deadline, Mutant, Wake, mutant},
     queue::{
         doorbell::Doorbell,
         ring::{End, HEADER, MAX_CAPACITY, NotPushed, Ring},
@@ -193,7 +193,7 @@ impl RawQueue {
         let _end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
         // CRASH(ends.receiving): ours, until the hold is dropped.
         let ring = self.ring();
-        let mut commits_are_over = false;
+        let mut commits_are_over = mutant(Mutant::ClosedAtOnce);
         loop {
             match ring.peek() {
                 Ok(record) => {
@@ -201,7 +201,7 @@ impl RawQueue {
                     ring.take(record);
                     return Ok(());
                 }
-                Err(_) if commits_are_over => return Err(NotReceived::Closed),
+                Err(tail) if tail.is_closed() && commits_are_over => return Err(NotReceived::Closed),
                 Err(tail) if tail.is_closed() => {
                     drop(hold(&self.ends.sending, patience).ok_or(NotReceived::TimedOut)?);
                     commits_are_over = true;
@@ -222,7 +222,7 @@ impl RawQueue {
             return Err(NotReceived::Empty);
         }
         let _end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
-        let mut commits_are_over = false;
+        let mut commits_are_over = mutant(Mutant::ClosedAtOnce);
         loop {
             match ring.peek() {
                 Ok(record) => {
@@ -230,7 +230,7 @@ impl RawQueue {
                     ring.take(record);
                     return Ok(());
                 }
-                Err(_) if commits_are_over => return Err(NotReceived::Closed),
+                Err(tail) if tail.is_closed() && commits_are_over => return Err(NotReceived::Closed),
                 Err(tail) if tail.is_closed() => {
                     drop(hold(&self.ends.sending, moment()).ok_or(NotReceived::Empty)?);
                     commits_are_over = true;

@@ -1,1 +1,4 @@
+//! Models of the queue: every order of a few threads, and every death of one of them.
 
+mod doorbell;
+mod ends;

@@ -1,0 +1,223 @@
+//! Models of the queue's two ends with the ring between them: locks, head of line, close.
+//!
+//! Payloads lie in the modelled buffer, whose cells report a copy that races with another. Sums are kept of what was
+//! accepted and what was received: a message that is lost, doubled or torn is an assertion, a wedge is a deadlock.
+
+use crate::{
+    primitive::{
+        Mutant,
+        model::{
+            explore::{every_death, explore, fails_with, spawn},
+            kernel::die_after,
+        },
+    },
+    queue::ends::{NotReceived, NotSent, RawQueue},
+    region::Region,
+    sync::Patience,
+};
+
+/// One message of 8 bytes fills it.
+const ONE: usize = 16;
+/// Two do.
+const TWO: usize = 32;
+
+fn queue(buffer: usize) -> RawQueue {
+    RawQueue::new_in(&Region::anonymous(1).unwrap(), buffer).unwrap()
+}
+
+fn send(queue: &RawQueue, number: u64) -> Result<(), NotSent> {
+    queue.send(&number.to_ne_bytes(), Patience::FOREVER)
+}
+
+fn recv(queue: &RawQueue, patience: Patience) -> Result<u64, NotReceived> {
+    let mut landing = Vec::new();
+    queue.recv(&mut landing, patience)?;
+    Ok(u64::from_ne_bytes(landing.try_into().expect("torn: a message of another length")))
+}
+
+/// What is left, without waiting.
+fn drain(queue: &RawQueue) -> Vec<u64> {
+    std::iter::from_fn(|| recv(queue, Patience::None).ok()).collect()
+}
+
+/// A sender dies after `fuel` steps; then another sends. One receiver waits from the start.
+fn sender_dies(fuel: usize, buffer: usize) {
+    let queue = queue(buffer);
+    let receiver = spawn({
+        let queue = queue.clone();
+        move || recv(&queue, Patience::FOREVER).unwrap()
+    });
+    let victim = spawn({
+        let queue = queue.clone();
+        move || die_after(fuel, || send(&queue, 1).unwrap())
+    });
+    let survived = victim.join().is_ok();
+    send(&queue, 2).unwrap();
+    let mut received = vec![receiver.join()];
+    received.extend(drain(&queue));
+    let accepted_both = received == [1, 2];
+    assert!(accepted_both || (!survived && received == [2]), "received {received:?}, survived {survived}");
+    assert_eq!(queue.len(), 0);
+}
+
+/// A receiver dies after `fuel` steps, another waits beside it, and a sender sends to both.
+fn receiver_dies(fuel: usize, buffer: usize) {
+    let queue = queue(buffer);
+    let victim = spawn({
+        let queue = queue.clone();
+        move || die_after(fuel, || recv(&queue, Patience::FOREVER).unwrap())
+    });
+    let receiver = spawn({
+        let queue = queue.clone();
+        move || recv(&queue, Patience::FOREVER).unwrap()
+    });
+    send(&queue, 1).unwrap();
+    send(&queue, 2).unwrap();
+    let fate = victim.join();
+    let mut received = vec![receiver.join()];
+    received.extend(fate.ok());
+    received.extend(drain(&queue));
+    received.sort();
+    match fate {
+        Ok(_) => assert_eq!(received, [1, 2]),
+        // The dead may have taken one with it.
+        Err(_) => assert!([&[1, 2][..], &[1], &[2]].contains(&&received[..]), "received {received:?}"),
+    }
+}
+
+/// The ring is full; a sender waits for room and dies after `fuel` steps; another waits behind it.
+fn waiting_sender_dies(fuel: usize) {
+    let queue = queue(ONE);
+    send(&queue, 1).unwrap();
+    let victim = spawn({
+        let queue = queue.clone();
+        move || die_after(fuel, || send(&queue, 2).unwrap())
+    });
+    let sender = spawn({
+        let queue = queue.clone();
+        move || send(&queue, 3).unwrap()
+    });
+    let mut received = vec![recv(&queue, Patience::FOREVER).unwrap()];
+    // The second is the victim's or the other's: whoever lives must get room.
+    received.push(recv(&queue, Patience::FOREVER).unwrap());
+    let survived = victim.join().is_ok();
+    if survived || received[1] == 2 {
+        received.push(recv(&queue, Patience::FOREVER).unwrap());
+    }
+    sender.join();
+    received.sort();
+    let all = received == [1, 2, 3];
+    assert!(all || (!survived && received == [1, 3]), "received {received:?}, survived {survived}");
+    assert_eq!(drain(&queue), []);
+}
+
+/// A queue is closed while a sender waits for room, by one who may die of it.
+fn close_while_a_sender_waits(fuel: usize) {
+    let queue = queue(ONE);
+    send(&queue, 1).unwrap();
+    let sender = spawn({
+        let queue = queue.clone();
+        move || send(&queue, 2)
+    });
+    let closer = spawn({
+        let queue = queue.clone();
+        move || die_after(fuel, || queue.close())
+    });
+    if closer.join().is_err() {
+        queue.close();
+    }
+    assert_eq!(sender.join(), Err(NotSent::Closed));
+    assert_eq!(recv(&queue, Patience::FOREVER), Ok(1));
+    assert_eq!(recv(&queue, Patience::FOREVER), Err(NotReceived::Closed));
+}
+
+/// A sender, a receiver that waits and a closer: what was accepted is received before `Closed` is said.
+fn close_races_with_a_commit() {
+    let queue = queue(TWO);
+    let sender = spawn({
+        let queue = queue.clone();
+        move || send(&queue, 1).is_ok()
+    });
+    let receiver = spawn({
+        let queue = queue.clone();
+        move || {
+            let first = recv(&queue, Patience::FOREVER);
+            if first.is_ok() {
+                assert_eq!(recv(&queue, Patience::FOREVER), Err(NotReceived::Closed));
+            }
+            first
+        }
+    });
+    queue.close();
+    let accepted = sender.join();
+    match receiver.join() {
+        Ok(number) => assert!(accepted && number == 1),
+        Err(reason) => assert!(!accepted && reason == NotReceived::Closed, "accepted, and never received"),
+    }
+    assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn a_sender_that_dies_costs_at_most_its_own_message() {
+    every_death("sender, heir, waiting receiver", 3, |fuel| sender_dies(fuel, TWO));
+}
+
+#[test]
+fn a_sender_that_dies_costs_at_most_its_own_message_in_a_ring_of_one() {
+    every_death("sender, heir, waiting receiver, ring of one", 2, |fuel| sender_dies(fuel, ONE));
+}
+
+#[test]
+fn a_receiver_that_dies_takes_at_most_one_message_along() {
+    every_death("receiver, heir, sender", 2, |fuel| receiver_dies(fuel, TWO));
+}
+
+#[test]
+fn a_receiver_that_dies_leaves_a_waiting_sender_its_room() {
+    every_death("receiver, heir, sender, ring of one", 2, |fuel| receiver_dies(fuel, ONE));
+}
+
+#[test]
+fn a_sender_that_dies_waiting_leaves_the_line_to_the_next() {
+    every_death("waiting sender, heir, receiver", 2, waiting_sender_dies);
+}
+
+#[test]
+fn close_reaches_a_sender_that_waits() {
+    every_death("closer and waiting sender", 3, close_while_a_sender_waits);
+}
+
+#[test]
+fn nothing_is_accepted_after_closed_was_said() {
+    explore("closer, sender, receiver", 3, close_races_with_a_commit);
+}
+
+#[test]
+fn mutant_commit_then_wake_is_seen() {
+    fails_with(Mutant::CommitThenWake, || every_death("", 3, |fuel| sender_dies(fuel, TWO)));
+}
+
+#[test]
+fn mutant_position_before_commit_is_seen() {
+    fails_with(Mutant::PositionBeforeCommit, || every_death("", 3, |fuel| sender_dies(fuel, TWO)));
+}
+
+#[test]
+fn mutant_mark_empty_before_commit_is_seen() {
+    fails_with(Mutant::MarkEmptyBeforeCommit, || every_death("", 2, |fuel| receiver_dies(fuel, TWO)));
+}
+
+#[test]
+fn mutant_relaxed_commit_is_seen() {
+    fails_with(Mutant::RelaxedCommit, || every_death("", 3, |fuel| sender_dies(fuel, TWO)));
+}
+
+#[test]
+fn mutant_close_beside_sleeper_is_seen() {
+    fails_with(Mutant::CloseBesideSleeper, || every_death("", 3, close_while_a_sender_waits));
+}
+
+#[test]
+fn mutant_closed_without_passing_through_is_seen() {
+    fails_with(Mutant::ClosedAtOnce, || explore("", 3, close_races_with_a_commit));
+}
