@@ -11,13 +11,17 @@ mod error;
 #[cfg(not(loom))]
 mod os;
 mod primitive;
+#[cfg(not(loom))]
+mod process;
 mod region;
 mod sync;
 
-pub use error::{LockError, RegionError};
+pub use error::{LockError, RegionError, SpawnError};
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
 #[doc(hidden)]
 pub use primitive::{Mutant, set_mutant};
+#[cfg(not(loom))]
+pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
 pub use region::{Plain, Region};
 pub use sync::{Lock, LockGuard};
