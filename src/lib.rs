@@ -12,6 +12,8 @@ mod error;
 #[cfg(not(loom))]
 mod os;
 mod primitive;
+#[cfg(not(loom))]
+mod process;
 mod queue;
 mod region;
 mod sync;
@@ -19,12 +21,14 @@ mod value;
 
 pub use error::{
     ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, SendError, SendTimeoutError,
-    TryRecvError, TrySendError,
+    SpawnError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
 #[doc(hidden)]
 pub use primitive::{Mutant, set_mutant};
+#[cfg(not(loom))]
+pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{Lock, LockGuard};

@@ -1,11 +1,16 @@
 //! fork(2) by libc, so that the child has a robust list and a TID of its own, with no signal in between.
 //!
-//! Sources: fork(2), pthread_atfork(3), signal-safety(7), proc_pid_task(5).
+//! Sources: fork(2), pthread_atfork(3), signal-safety(7), proc_pid_task(5), _exit(2), wait(2).
 
 use std::{fs, io, os::linux::fs::MetadataExt, thread, time::Duration};
 
 use nix::{
-    sys::signal::{SigSet, SigmaskHow, sigprocmask},
+    errno::Errno,
+    libc,
+    sys::{
+        signal::{SigSet, SigmaskHow, sigprocmask},
+        wait::waitpid,
+    },
     unistd::{ForkResult, Pid},
 };
 
@@ -53,4 +58,31 @@ pub(crate) fn settled_thread_count() -> io::Result<usize> {
         count = thread_count()?;
     }
     Ok(count)
+}
+
+/// Ends this process now: no destructor, no atexit handler, no buffer is looked at.
+pub(crate) fn leave(code: i32) -> ! {
+    // SAFETY: ends the process; nothing of it is used again.
+    unsafe { libc::_exit(code) }
+}
+
+/// Gives this process an empty standard input. Needs no free descriptor, since 0 is the lowest there is.
+///
+/// For a process with one thread: another could be given descriptor 0 in between.
+pub(crate) fn empty_stdin() -> io::Result<()> {
+    // SAFETY: descriptor 0 is the standard input, which std opens anew at each read and never owns.
+    let opened = unsafe {
+        libc::close(0);
+        libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY)
+    };
+    match opened {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for the end of a child that is about to end and that only its pid is known of, and reaps it, if nobody else
+/// does.
+pub(crate) fn see_off(child: Pid) {
+    while waitpid(child, None) == Err(Errno::EINTR) {}
 }

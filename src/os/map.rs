@@ -48,6 +48,11 @@ pub(crate) fn sealed_memfd(size: usize) -> Result<OwnedFd, Refusal> {
     Ok(fd)
 }
 
+/// An empty memfd that grows as it is written to.
+pub(crate) fn growing_memfd() -> io::Result<OwnedFd> {
+    Ok(memfd_create(c"pshared-result", MFdFlags::MFD_CLOEXEC)?)
+}
+
 /// Maps the first `size` bytes of `fd`, readable, writable and shared.
 pub(crate) fn map_shared(fd: &OwnedFd, size: usize) -> Result<MmapRaw, Refusal> {
     MmapOptions::new().len(size).map_raw(fd.as_raw_fd()).map_err(|source| Refusal {

@@ -1,13 +1,13 @@
 //! A process by descriptor: never mistaken for a stranger who got the same pid.
 //!
-//! Sources: pidfd_open(2), pidfd_send_signal(2), waitid(2), poll(2).
+//! Sources: pidfd_open(2), pidfd_send_signal(2), waitid(2), poll(2), ioctl_pidfd(2), linux/pidfd.h.
 
 use std::{
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use nix::{errno::Errno, libc, sys::signal::Signal, unistd::Pid};
+use nix::{errno::Errno, libc, unistd::Pid};
 
 use crate::os::clock::Deadline;
 
@@ -29,14 +29,14 @@ pub(crate) fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Sends `signal`; false when the process has ended already.
-pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<bool> {
-    // SAFETY: a descriptor we hold, a valid signal, no siginfo, no flags.
+/// Sends `signal`; false when the process has been reaped already. A zombie takes every signal and feels none.
+pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<bool> {
+    // SAFETY: a descriptor we hold, a number that the kernel checks, no siginfo, no flags.
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             process.as_raw_fd(),
-            signal as i32,
+            signal,
             std::ptr::null::<libc::siginfo_t>(),
             0,
         )
@@ -93,5 +93,64 @@ pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
             libc::CLD_EXITED => Ended::Exited(status),
             code => Ended::Killed { signal: status, core: code == libc::CLD_DUMPED },
         }));
+    }
+}
+
+/// The struct of PIDFD_GET_INFO in its first form, 64 bytes, which every kernel that has the call accepts.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    /// Real, effective, saved and file system user and group.
+    ids: [u32; 8],
+    /// As wait(2) packs it; good when `mask` comes back with [`INFO_EXIT`].
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<Info>() == 64);
+
+const INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: u32 = (3 << 30) | ((size_of::<Info>() as u32) << 16) | (0xff << 8) | 11;
+
+/// How the process ended, once it was reaped, by whomever (Linux 6.15).
+///
+/// `Ok(None)` means that it was not reaped yet. An error means that this kernel does not know: ENOTTY before 6.13,
+/// ESRCH before 6.15.
+pub(crate) fn exit_info(process: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+    // SAFETY: a descriptor we hold; the request names the size of `info`, which is ours to write to.
+    let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO as libc::Ioctl, &raw mut info) };
+    Errno::result(result)?;
+    if info.mask & INFO_EXIT == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Ended::from_wait_status(info.exit_code)))
+}
+
+impl Ended {
+    /// From the status as wait(2) packs it.
+    fn from_wait_status(status: i32) -> Ended {
+        if libc::WIFEXITED(status) {
+            Ended::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Ended::Killed { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_status_is_unpacked() {
+        assert_eq!(Ended::from_wait_status(3 << 8), Ended::Exited(3));
+        assert_eq!(Ended::from_wait_status(9), Ended::Killed { signal: 9, core: false });
+        assert_eq!(Ended::from_wait_status(11 | 0x80), Ended::Killed { signal: 11, core: true });
     }
 }

@@ -1,0 +1,36 @@
+//! Children: start them, watch them, learn how they ended.
+//!
+//! | file      | what it owns                                                                        |
+//! |-----------|-------------------------------------------------------------------------------------|
+//! | `spawn`   | fork, the gate, the closure, the way out                                            |
+//! | `gate`    | what a newborn waits at until its parent can see it                                 |
+//! | `record`  | what the child leaves behind: its value, or its panic                               |
+//! | `exit`    | [`ExitStatus`], and what [`Process::join`] says instead of a value                  |
+//! | `handle`  | [`Process`]: the pidfd; waits, signals, reaps exactly once                          |
+//! | `orphans` | children whose handle was dropped while they lived                                  |
+//!
+//! # How a child is known
+//! By its pidfd, opened while the child waits at the gate: it cannot have ended of itself, so nobody can have reaped
+//! it and no stranger can have its pid. Every signal, wait and status goes through that descriptor.
+//!
+//! # How its end is known
+//! 1. waitid(2) on the pidfd, which reaps it.
+//! 2. ECHILD: somebody else reaped it, or SIGCHLD is ignored. The kernel still tells by PIDFD_GET_INFO (Linux 6.15).
+//! 3. Else the record: a value stands for code 0, a panic for code 101.
+//! 4. Else the status is unknown, and says so. Never "alive" for the dead, never 0 for the unknown.
+//!
+//! # Where a process may die
+//! - The parent, before the gate is open: the kernel frees the gate with OWNER_DIED, and the child leaves before it
+//!   runs anything of the user's.
+//! - The parent, later: the child goes on, and its record is read by nobody.
+//! - The child, anywhere: its record has a header or has none. The header is written last, by one call, within a page.
+
+mod exit;
+mod gate;
+mod handle;
+mod orphans;
+mod record;
+mod spawn;
+
+pub use exit::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation};
+pub use handle::Process;
