@@ -514,8 +514,15 @@ impl<'a> LockGuard<'a> {
     }
 
     /// Whether this is the guard that took the lock, and not a copy that a fork made.
+    #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         self.lineage == lineage()
+    }
+
+    /// For guards that give references into shared memory: a copy that a fork made has no right to them.
+    #[inline]
+    pub(crate) fn assert_ours(&self) {
+        assert!(self.is_ours(), "the guard belongs to the process that this one was forked from");
     }
 
     /// Declares the data good again: the next holder is told of no death and no panic.

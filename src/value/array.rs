@@ -241,7 +241,8 @@ impl<T> fmt::Debug for Array<T> {
 
 /// A locked [`Array`]: derefs to its elements, in place. Dropping it frees the lock, in the process that took it.
 ///
-/// Dropped while its thread panics, it leaves the array [`Poisoned`](LockError::Poisoned) for the next.
+/// Dropped while its thread panics, it leaves the array [`Poisoned`](LockError::Poisoned) for the next. A copy that a
+/// fork made holds nothing: it does nothing when dropped, and panics when its elements are asked for.
 #[must_use = "a guard that is dropped at once guards nothing"]
 pub struct ArrayGuard<'a, T: Plain> {
     array: &'a Array<T>,
@@ -262,6 +263,7 @@ impl<T: Plain> Deref for ArrayGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
+        self.alone.assert_ours();
         // SAFETY: `len` elements of plain data, mapped while the array lives; we hold the lock, so no process that
         // keeps to the protocol writes them.
         unsafe { slice::from_raw_parts(self.array.base().as_ptr(), self.array.len) }
@@ -271,6 +273,7 @@ impl<T: Plain> Deref for ArrayGuard<'_, T> {
 impl<T: Plain> DerefMut for ArrayGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
+        self.alone.assert_ours();
         if !self.changing {
             self.changing = true;
             self.alone.intend_change();
