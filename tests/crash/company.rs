@@ -34,7 +34,9 @@ pub type Body = Box<dyn FnOnce()>;
 pub enum Moment {
     /// Before the victim exists.
     Opening,
-    /// The victim stands before its operation; one that is to be woken sleeps already, and so does an heir.
+    /// The victim stands before its operation; one that is to be woken sleeps already.
+    Mark,
+    /// An heir, if there is one, has taken its place too: asleep, or stopped on its way to sleep.
     Ready,
     /// Whoever is to wake the sleeping victim does it now.
     Wake,

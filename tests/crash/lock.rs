@@ -459,13 +459,14 @@ const INHERITED_WOKEN: &[Circle] = &[
 /// Around a sleeper that stands stopped on its way to sleep while the holder dies.
 const STOPPED: &[Circle] = &[
     awake("stopped sleeper", |_| vec![]),
-    awake("stopped sleeper, barger", |l| vec![barger(l, Stop, Death)]),
-    awake("stopped sleeper, later sleeper", |l| vec![sleeper(l, Ready)]),
     awake("stopped sleeper, later sleeper and barger", |l| vec![sleeper(l, Ready), barger(l, Stop, Death)]),
-    awake("stopped sleeper, another gave up", |l| vec![quitter(l, Ready)]),
+    awake("stopped sleeper behind another", |l| vec![sleeper(l, Mark)]),
+    awake("stopped sleeper behind another, barger", |l| vec![sleeper(l, Mark), barger(l, Stop, Death)]),
+    awake("stopped sleeper, another gave up", |l| vec![quitter(l, Mark)]),
+    awake("stopped sleeper, another gave up, barger", |l| vec![quitter(l, Mark), barger(l, Stop, Death)]),
     awake("stopped sleeper, stale hint", |_| vec![]).after(stale),
-    awake("stopped sleeper, later sleeper and barger, stale hint", |l| {
-        vec![sleeper(l, Ready), barger(l, Stop, Death)]
+    awake("stopped sleeper behind another, stale hint, barger", |l| {
+        vec![sleeper(l, Mark), barger(l, Stop, Death)]
     })
     .after(stale),
 ];
@@ -576,10 +577,11 @@ fn news(kind: Kind, operation: &Operation, circle: &Circle, end: &End) -> Option
 /// What is left when everybody has ended.
 fn verify(lock: &Lock, told: Option<bool>) -> Damage {
     let board = board();
-    let was_told = board.deaths() + board.troubles() > 0;
-    let free = !matches!(lock.try_lock(), Err(LockError::WouldBlock | LockError::AlreadyHeld));
+    let left = lock.try_lock();
+    let tells = matches!(left, Err(LockError::OwnerDied(_) | LockError::Poisoned(_)));
+    let was_told = tells || board.deaths() + board.troubles() > 0;
     Damage {
-        wedged: u64::from(!free),
+        wedged: u64::from(left.is_err() && !tells),
         torn: board.overlaps(),
         lost: board.lost_passes() + u64::from(told.is_some_and(|told| told != was_told)),
         doubled: 0,

@@ -57,7 +57,7 @@ impl Options {
     }
 
     fn pairs(&self) -> usize {
-        self.pairs.unwrap_or(if self.quick { 300 } else { 3000 })
+        self.pairs.unwrap_or(if self.quick { 300 } else { 2500 })
     }
 }
 
@@ -147,9 +147,11 @@ fn everything(options: &Options) -> bool {
             total.damage += tally.damage;
             total.kills += tally.kills;
             total.seconds += tally.seconds;
+            total.rounds_left_out += tally.rounds_left_out;
         }
     }
-    println!("\n{:.0} s", total.seconds);
+    let rounds = total.rounds_left_out;
+    println!("\n{:.0} s; left out: {rounds} points in the middle rounds of long loops", total.seconds);
     let mutants_caught = options.quick || rows.len() < known || mutants::build_and_hunt(options.seed);
     let damage = total.damage;
     let lost = damage.lost + damage.doubled;

@@ -3,6 +3,7 @@
 //! # A trial
 //! 1. `play` builds the shared objects, in the harness, and hands out the parts.
 //! 2. `Opening`. The victim is forked and runs to its first mark; one that is to be woken runs on until it sleeps.
+//!    `Mark`.
 //! 3. An heir, if there is one, takes its place: asleep ([`Kind::TwoDeaths`]) or stopped in the middle of its way to
 //!    sleep ([`Kind::StoppedSleeper`]). `Ready`.
 //! 4. `Wake`, if the victim is to be woken: from here on its points count.
@@ -11,11 +12,17 @@
 //!    stopped sleeper, it is let go and must come to its end.
 //! 7. Every companion ends within a second; then `verify` looks at what is left.
 //!
+//! # Which points
+//! All, but for the rounds of a long loop (a spin before a sleep has 100): of the visits to one instruction the first
+//! eight and the last are kept. What differs between the others is a private counter. How many points were left out
+//! is printed.
+//!
 //! # Adding one
 //! A file with `pub fn scenarios() -> Vec<Scenario>`, and its name in the list in `main.rs`. Each scenario is a
 //! constructor of a [`Play`]: see `lock.rs`.
 
 use std::{
+    collections::HashMap,
     io::{Write, stdout},
     ops::AddAssign,
     time::Instant,
@@ -115,11 +122,31 @@ struct Cut {
     heir: usize,
 }
 
+/// Further than any operation goes.
+const FAR: usize = 1_000_000;
+
+/// Which points of a way are worth a death; see the header.
+fn kept_points(way: &[u64]) -> Vec<bool> {
+    const ROUNDS: usize = 8;
+    let mut all = HashMap::new();
+    for address in way {
+        *all.entry(address).or_insert(0) += 1;
+    }
+    let mut seen = HashMap::new();
+    way.iter()
+        .map(|address| {
+            let visit = seen.entry(address).or_insert(0);
+            *visit += 1;
+            *visit <= ROUNDS || *visit == all[address]
+        })
+        .collect()
+}
+
 /// What one trial came to.
 struct Outcome {
     damage: Damage,
-    /// The points that the victim and the heir really went.
-    reached: Cut,
+    /// The addresses at the points that the victim and the heir went through.
+    ways: [Vec<u64>; 2],
     /// Whether the victim could go no further.
     exhausted: bool,
     site: Site,
@@ -135,6 +162,7 @@ pub struct Tally {
     /// The points of the longest way.
     pub points: usize,
     pub heir_points: usize,
+    pub rounds_left_out: usize,
     pub seconds: f64,
 }
 
@@ -163,8 +191,17 @@ impl Scenario {
         tally
     }
 
+    /// The first trial goes to the end and shows the way; the others go to its points in turn, and on beyond them as
+    /// long as there are any.
     fn every_point(&self, effort: Effort, tally: &mut Tally) {
+        let pilot = self.trial(Cut { victim: FAR, heir: 0 });
+        self.enter(tally, &pilot, effort);
+        let kept = kept_points(&pilot.ways[0]);
         for victim in (0..).step_by(effort.stride) {
+            if !kept.get(victim).unwrap_or(&true) {
+                tally.rounds_left_out += 1;
+                continue;
+            }
             let outcome = self.trial(Cut { victim, heir: 0 });
             let over = outcome.exhausted;
             self.enter(tally, &outcome, effort);
@@ -174,18 +211,24 @@ impl Scenario {
         }
     }
 
-    /// The first three find how far each can go; the rest are drawn.
+    /// The first three show the ways; the rest are drawn from the points on them.
     fn pairs(&self, effort: Effort, tally: &mut Tally) {
-        const FAR: usize = 100_000;
         let mut dice = Dice(effort.seed);
+        let mut points = [vec![], vec![]];
         for pair in 0..effort.pairs {
             let cut = match pair {
                 0 => Cut { victim: 0, heir: FAR },
                 1 => Cut { victim: FAR, heir: 0 },
                 2 => Cut { victim: FAR, heir: FAR },
-                _ => Cut { victim: dice.point(tally.points), heir: dice.point(tally.heir_points) },
+                _ => Cut { victim: dice.one_of(&points[0]), heir: dice.one_of(&points[1]) },
             };
             let outcome = self.trial(cut);
+            for (points, way) in points.iter_mut().zip(&outcome.ways).filter(|_| pair < 3) {
+                if way.len() > points.last().map_or(0, |&last| last + 1) {
+                    let kept = kept_points(way).into_iter().enumerate();
+                    *points = kept.filter_map(|(point, kept)| kept.then_some(point)).collect();
+                }
+            }
             self.enter(tally, &outcome, effort);
             if effort.hunting && tally.damage.any() {
                 return;
@@ -196,11 +239,15 @@ impl Scenario {
     fn enter(&self, tally: &mut Tally, outcome: &Outcome, effort: Effort) {
         tally.damage += outcome.damage;
         tally.kills += outcome.kills;
-        tally.points = tally.points.max(outcome.reached.victim);
-        tally.heir_points = tally.heir_points.max(outcome.reached.heir);
+        let [victim, heir] = [&outcome.ways[0], &outcome.ways[1]].map(|way| way.len().saturating_sub(1));
+        tally.points = tally.points.max(victim);
+        tally.heir_points = tally.heir_points.max(heir);
         if outcome.damage.any() && !effort.hunting {
-            let Outcome { damage, reached, site, note, .. } = outcome;
-            println!("! {}: {reached:?}, victim at {site}: {damage:?} {note}", self.name());
+            let Outcome { damage, site, note, .. } = outcome;
+            println!(
+                "! {}: victim at point {victim}, {site}, heir at {heir}: {damage:?} {note}",
+                self.name()
+            );
             let _ = stdout().flush();
         }
     }
@@ -221,10 +268,10 @@ impl Scenario {
             Ok(end) => verify(end),
             Err(_) => Damage { wedged: 1, ..Damage::default() },
         };
-        let points = |traced: &Option<Traced>| traced.as_ref().map_or(0, Traced::points);
+        let way = |traced: &Option<Traced>| traced.as_ref().map_or(vec![], |traced| traced.way().to_vec());
         Outcome {
             damage,
-            reached: Cut { victim: points(&trial.victim), heir: points(&trial.heir) },
+            ways: [way(&trial.victim), way(&trial.heir)],
             exhausted: trial.exhausted,
             site: trial.victim.as_ref().map_or(Site::default(), Traced::site),
             kills: trial.kills,
@@ -251,6 +298,7 @@ impl Trial {
         if enters == Enters::Woken {
             victim.run_to_sleep()?;
         }
+        self.company.act(Moment::Mark)?;
         if let Some(body) = heir {
             let heir = self.heir.insert(Traced::start(body));
             if self.kind == Kind::TwoDeaths {
@@ -306,16 +354,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A point of `0..=last`: half of all throws anywhere, the others among the first or the last 40, since a long
-    /// way is long because of its spinning.
-    fn point(&mut self, last: usize) -> usize {
-        const EDGE: usize = 40;
-        let within = |dice: &mut Dice, count: usize| (dice.next() % count as u64) as usize;
-        let edge = EDGE.min(last + 1);
-        match self.next() % 4 {
-            0 | 1 => within(self, last + 1),
-            2 => within(self, edge),
-            _ => last - within(self, edge),
-        }
+    fn one_of(&mut self, points: &[usize]) -> usize {
+        points[(self.next() % points.len() as u64) as usize]
     }
 }

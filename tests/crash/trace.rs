@@ -66,8 +66,8 @@ pub enum Place {
 pub struct Traced {
     process: Process,
     place: Place,
-    points: usize,
-    address: u64,
+    /// The address before the first point, and after each.
+    way: Vec<u64>,
     let_go: bool,
 }
 
@@ -82,13 +82,14 @@ impl Traced {
             raise(Signal::SIGSTOP).expect("SIGSTOP to oneself");
             body();
         });
-        let mut traced = Traced { process, place: Place::Inside, points: 0, address: 0, let_go: false };
+        let mut traced = Traced { process, place: Place::Inside, way: vec![], let_go: false };
         traced.stops_by(Signal::SIGSTOP);
         let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
         ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
         ptrace::cont(traced.pid(), None).expect("PTRACE_CONT");
         traced.stops_by(Signal::SIGTRAP);
         traced.look();
+        traced.starts_here();
         traced
     }
 
@@ -102,21 +103,33 @@ impl Traced {
 
     /// How many points it has come from the first mark, or from where it was woken.
     pub fn points(&self) -> usize {
-        self.points
+        self.way.len() - 1
+    }
+
+    /// Where it stood before its first point, and after each.
+    pub fn way(&self) -> &[u64] {
+        &self.way
+    }
+
+    fn address(&self) -> u64 {
+        *self.way.last().expect("it stands somewhere")
+    }
+
+    /// Its points count from here.
+    fn starts_here(&mut self) {
+        self.way = vec![self.address()];
     }
 
     /// Goes on to the next point. False at the end of the operation, or in a sleep that nobody ends.
     pub fn advance(&mut self) -> bool {
-        let came = match self.place {
+        match self.place {
             Place::End => false,
             Place::Asleep => self.returns_within(NAP),
             Place::Inside => {
                 self.step();
                 true
             }
-        };
-        self.points += usize::from(came);
-        came
+        }
     }
 
     /// Executes one instruction.
@@ -144,7 +157,7 @@ impl Traced {
             ptrace::step(self.pid(), None).expect("PTRACE_SINGLESTEP");
             self.stops_or_sleeps();
         }
-        self.points = 0;
+        self.starts_here();
         Ok(())
     }
 
@@ -153,6 +166,7 @@ impl Traced {
         if self.place == Place::Asleep && !self.returns_within(LIMIT) {
             return Err(format!("the traced sleeper is stuck: {}", self.process.describe()));
         }
+        self.starts_here();
         Ok(())
     }
 
@@ -192,7 +206,7 @@ impl Traced {
 
     /// Where its next instruction stands, for addr2line(1).
     pub fn site(&self) -> Site {
-        Site(self.address)
+        Site(self.address())
     }
 
     fn stops_by(&mut self, signal: Signal) {
@@ -212,6 +226,7 @@ impl Traced {
             }
             if asleep(self.pid()).is_some() {
                 self.place = Place::Asleep;
+                self.way.push(self.address());
                 return;
             }
             assert!(Instant::now() < end, "the traced process hangs: {}", self.process.describe());
@@ -231,14 +246,14 @@ impl Traced {
 
     /// Where it stands now.
     fn look(&mut self) {
-        self.address = ptrace::getregs(self.pid()).expect("PTRACE_GETREGS").rip;
+        self.way.push(ptrace::getregs(self.pid()).expect("PTRACE_GETREGS").rip);
         let at_mark = self.instruction() & 0xff == BREAKPOINT;
         self.place = if at_mark { Place::End } else { Place::Inside };
     }
 
     /// The eight bytes of code from the next instruction on.
     fn instruction(&self) -> u64 {
-        let place = self.address as ptrace::AddressType;
+        let place = self.address() as ptrace::AddressType;
         ptrace::read(self.pid(), place).expect("PTRACE_PEEKTEXT") as u64
     }
 }
