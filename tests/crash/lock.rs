@@ -361,9 +361,11 @@ const FREE: &[Circle] = &[
 
 /// Around a victim that cannot have it.
 const HELD: &[Circle] = &[
-    awake("holder", |l| vec![holder(l, Death), latecomer(l)]),
+    awake("holder, later sleeper", |l| vec![holder(l, Death), sleeper(l, Stop)]),
     awake("holder and sleeper", |l| vec![holder(l, Death), sleeper(l, Ready)]),
-    awake("holder, later sleeper", |l| vec![holder(l, Death), quitter(l, Ready), sleeper(l, Stop)]),
+    awake("holder, another gave up, later sleeper", |l| {
+        vec![holder(l, Death), quitter(l, Ready), sleeper(l, Stop)]
+    }),
 ];
 
 /// Around a victim that was asleep and is woken.

@@ -69,7 +69,21 @@ mod hunting {
         caught_by(Mutant::DropWaiters, &["lock, unlock: woken, sleeper and barger"]),
         caught_by(Mutant::ReleaseThenWake, &["unlock: sleeper and barger"]),
         caught_by(Mutant::HeirForgetsWaiters, &["lock, unlock: woken by a death, sleeper"]),
-        caught_by(Mutant::SleeperForgetsWaiters, &["lock, unlock: woken, sleeper and barger"]),
+        Quarry {
+            mutant: Mutant::SleeperForgetsWaiters,
+            rows: &[
+                "lock, unlock: woken, sleeper and barger",
+                "lock, unlock: woken, sleeper, stale hint",
+                "lock, unlock: woken, sleeper and barger, stale hint",
+                "unlock: two sleepers and barger, stale hint",
+                "unlock: heir, sleeper, stale hint, barger at the second death",
+                "unlock: stopped sleeper behind another, stale hint, barger",
+            ],
+            harmless: Some(
+                "WAITERS is kept by every taker, by the contended release and by the kernel; it goes only in the call \
+                 that wakes all, and nobody falls asleep on a word without it: so no sleeper needs another to set it",
+            ),
+        },
         caught_by(Mutant::ReleaseBeforeUnlink, &["unlock: two more held, barger"]),
         caught_by(Mutant::WaiterNotPending, &["lock, unlock: woken, sleeper"]),
         caught_by(Mutant::UnmapHeldLock, &["drop of a region: a lock in it is held, and an older one"]),

@@ -196,6 +196,9 @@ impl Scenario {
     fn every_point(&self, effort: Effort, tally: &mut Tally) {
         let pilot = self.trial(Cut { victim: FAR, heir: 0 });
         self.enter(tally, &pilot, effort);
+        if effort.hunting && tally.damage.any() {
+            return;
+        }
         let kept = kept_points(&pilot.ways[0]);
         for victim in (0..).step_by(effort.stride) {
             if !kept.get(victim).unwrap_or(&true) {

@@ -101,12 +101,7 @@ impl Traced {
         self.place
     }
 
-    /// How many points it has come from the first mark, or from where it was woken.
-    pub fn points(&self) -> usize {
-        self.way.len() - 1
-    }
-
-    /// Where it stood before its first point, and after each.
+    /// Where it stood before its first point (the first mark, or where it was woken), and after each.
     pub fn way(&self) -> &[u64] {
         &self.way
     }
