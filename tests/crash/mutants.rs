@@ -49,7 +49,7 @@ mod hunting {
 
     use crate::{
         run::scenarios,
-        scenario::{Effort, Kind, Scenario},
+        scenario::{Effort, Scenario},
     };
 
     /// A fault, and where it must show.
