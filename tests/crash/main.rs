@@ -1,0 +1,44 @@
+//! `cargo crash`: a kill after every instruction of every operation.
+//!
+//! ```text
+//! cargo crash                     everything
+//! cargo crash -- NAME...          the rows whose "operation: company" contains one of the names
+//! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 2500)
+//! cargo crash -- --seed N         the seed of the sampling
+//! cargo crash -- --quick          every fifth kill point, 300 pairs, no mutants: a look, not a proof
+//! ```
+//!
+//! A victim is single-stepped through its operation and killed after k instructions, for every k, in every company
+//! (`scenario.rs`); then two die, the second being whoever inherits; then the sleeper stands stopped while the holder
+//! dies. The survivors, which have no timers, get one second. Then the harness is built again with the known faults
+//! (`mutants.rs`): a proof that catches none of them proves nothing.
+//!
+//! Where ptrace(2) is forbidden, or the machine is no x86-64, the run fails: it has shown nothing.
+
+use std::process::ExitCode;
+
+#[cfg(target_arch = "x86_64")]
+mod board;
+#[cfg(target_arch = "x86_64")]
+mod company;
+#[cfg(target_arch = "x86_64")]
+mod lock;
+#[cfg(target_arch = "x86_64")]
+mod mutants;
+#[cfg(target_arch = "x86_64")]
+mod run;
+#[cfg(target_arch = "x86_64")]
+mod scenario;
+#[cfg(target_arch = "x86_64")]
+mod trace;
+
+#[cfg(target_arch = "x86_64")]
+fn main() -> ExitCode {
+    run::main()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn main() -> ExitCode {
+    eprintln!("crash: CANNOT RUN: the exact-kill harness steps x86-64 code only; nothing was shown");
+    ExitCode::FAILURE
+}

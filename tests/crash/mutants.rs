@@ -1,0 +1,128 @@
+//! The known faults, put back in one at a time: each must be caught.
+//!
+//! The matrix runs on the code that ships, in which no fault can be switched on. So the harness builds itself a
+//! second time with `--cfg mutants`, in a target directory of its own, and that one hunts.
+
+#[cfg(not(mutants))]
+pub use build::build_and_hunt;
+#[cfg(not(mutants))]
+pub fn hunt(_seed: u64) -> bool {
+    eprintln!("crash: --mutants needs the build with --cfg mutants; run without it, and it is made");
+    false
+}
+
+#[cfg(mutants)]
+pub use hunting::hunt;
+#[cfg(mutants)]
+pub fn build_and_hunt(seed: u64) -> bool {
+    hunt(seed)
+}
+
+#[cfg(not(mutants))]
+mod build {
+    use std::process::Command;
+
+    /// Builds the harness with the faults, runs the hunt, and says whether all were caught.
+    pub fn build_and_hunt(seed: u64) -> bool {
+        println!("\nmutants: building with --cfg mutants");
+        let ran = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["test", "--quiet", "--profile", "crash", "--test", "crash"])
+            .args(["--target-dir", "target/mutants", "--config", "build.rustflags=['--cfg','mutants']"])
+            .args(["--", "--mutants", "--seed", &seed.to_string()])
+            .status();
+        match ran {
+            Ok(status) => status.success(),
+            Err(error) => {
+                eprintln!("crash: the mutants could not be built: {error}");
+                false
+            }
+        }
+    }
+}
+
+#[cfg(mutants)]
+mod hunting {
+    use std::io::{Write, stdout};
+
+    use pshared::{Mutant, set_mutant};
+
+    use crate::{
+        run::scenarios,
+        scenario::{Effort, Scenario},
+    };
+
+    /// A fault, and where it must show.
+    struct Quarry {
+        mutant: Mutant,
+        /// The "operation: company" of a row. Tried in this order until one catches it.
+        rows: &'static [&'static str],
+        /// Why nothing can catch it, if that is so. Then no row may: an argument that fails is worse than none.
+        harmless: Option<&'static str>,
+    }
+
+    const fn caught_by(mutant: Mutant, rows: &'static [&'static str]) -> Quarry {
+        Quarry { mutant, rows, harmless: None }
+    }
+
+    const QUARRIES: &[Quarry] = &[
+        caught_by(Mutant::DropWaiters, &["lock, unlock: woken, sleeper and barger"]),
+        caught_by(Mutant::ReleaseThenWake, &["unlock: sleeper and barger"]),
+        caught_by(Mutant::HeirForgetsWaiters, &["lock, unlock: woken by a death, sleeper"]),
+        Quarry {
+            mutant: Mutant::SleeperForgetsWaiters,
+            rows: &[
+                "lock, unlock: woken, sleeper and barger",
+                "lock, unlock: woken, sleeper, stale hint",
+                "lock, unlock: woken, sleeper and barger, stale hint",
+                "unlock: two sleepers and barger, stale hint",
+                "unlock: heir, sleeper, stale hint, barger at the second death",
+                "unlock: stopped sleeper behind another, stale hint, barger",
+            ],
+            harmless: Some(
+                "WAITERS is kept by every taker, by the contended release and by the kernel; it goes only in the call \
+                 that wakes all, and nobody falls asleep on a word without it: so no sleeper needs another to set it",
+            ),
+        },
+        caught_by(Mutant::ReleaseBeforeUnlink, &["unlock: two more held, barger"]),
+        caught_by(Mutant::WaiterNotPending, &["lock, unlock: woken, sleeper"]),
+        caught_by(Mutant::UnmapHeldLock, &["drop of a region: a lock in it is held, and an older one"]),
+    ];
+
+    /// Hunts each, prints the table, and says whether all is as it should be.
+    pub fn hunt(seed: u64) -> bool {
+        let all = scenarios();
+        println!("\n{:<22} {:<62} {:>6}", "mutant", "caught by", "kills");
+        let mut well = true;
+        for quarry in QUARRIES {
+            well &= hunt_one(quarry, &all, seed);
+            let _ = stdout().flush();
+        }
+        well
+    }
+
+    fn hunt_one(quarry: &Quarry, all: &[Scenario], seed: u64) -> bool {
+        let effort = Effort { stride: 1, pairs: 200, seed, hunting: true };
+        let mutant = format!("{:?}", quarry.mutant);
+        let mut kills = 0;
+        for &name in quarry.rows {
+            let Some(row) = all.iter().find(|row| row.name() == name) else {
+                println!("{mutant:<22} NO SUCH ROW: {name}");
+                return false;
+            };
+            set_mutant(quarry.mutant);
+            let tally = row.run(effort);
+            set_mutant(Mutant::None);
+            kills += tally.kills;
+            if tally.damage.any() {
+                println!("{mutant:<22} {name:<62} {kills:>6}");
+                return quarry.harmless.is_none();
+            }
+        }
+        match quarry.harmless {
+            Some(why) => println!("{mutant:<22} {:<62} {kills:>6}\n    {why}", "nothing, as it must be:"),
+            None => println!("{mutant:<22} {:<62} {kills:>6}", "NOT CAUGHT"),
+        }
+        quarry.harmless.is_some()
+    }
+}

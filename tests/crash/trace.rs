@@ -1,0 +1,296 @@
+//! The ptrace engine: a process that runs one instruction at a time.
+//!
+//! The traced body calls [`stepped`] around its operation: a breakpoint instruction on either side. The harness runs
+//! it to the first, and from there to one *point* after the other. A point is where one more instruction has been
+//! executed, or where the process sleeps inside a futex call: that call's return is the next point. A system call is
+//! one instruction: nothing parts it.
+//!
+//! Sources: ptrace(2); proc(5) for `syscall`.
+
+use std::{
+    arch::asm,
+    fmt, fs,
+    hint::black_box,
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        ptrace::{self, Options},
+        signal::{Signal, raise},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use crate::company::{Body, LIMIT, Process, asleep};
+
+/// Runs `operation` between the two marks.
+#[inline(always)]
+pub fn stepped<T>(operation: impl FnOnce() -> T) -> T {
+    mark();
+    let result = black_box(operation());
+    mark();
+    result
+}
+
+#[inline(always)]
+fn mark() {
+    // SAFETY: a breakpoint: the tracer, which every caller has, goes on behind it.
+    unsafe { asm!("int3") }
+}
+
+/// The first byte of [`mark`].
+const BREAKPOINT: u64 = 0xcc;
+/// `syscall`, as the two low bytes of a little-endian word.
+const SYSCALL: u64 = 0x050f;
+/// How long a sleeping process is given to come back by itself before it counts as asleep for good.
+const NAP: Duration = Duration::from_millis(40);
+
+/// Where a traced process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Stopped between the marks.
+    Inside,
+    /// Sleeping in a futex call.
+    Asleep,
+    /// Stopped before the second mark: the operation is done.
+    End,
+}
+
+/// A process under the harness's hand; killed and reaped when dropped.
+#[derive(Debug)]
+pub struct Traced {
+    process: Process,
+    place: Place,
+    /// The address before the first point, and after each.
+    way: Vec<u64>,
+    let_go: bool,
+}
+
+impl Traced {
+    /// Forks, and runs `body` to its first mark.
+    ///
+    /// # Panics
+    /// If it gets there in no way that a healthy body could.
+    pub fn start(body: Body) -> Traced {
+        let process = Process::fork(|| {
+            ptrace::traceme().expect("PTRACE_TRACEME");
+            raise(Signal::SIGSTOP).expect("SIGSTOP to oneself");
+            body();
+        });
+        let mut traced = Traced { process, place: Place::Inside, way: vec![], let_go: false };
+        traced.stops_by(Signal::SIGSTOP);
+        let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
+        ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
+        ptrace::cont(traced.pid(), None).expect("PTRACE_CONT");
+        traced.stops_by(Signal::SIGTRAP);
+        traced.look();
+        traced.starts_here();
+        traced
+    }
+
+    fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Where it stood before its first point (the first mark, or where it was woken), and after each.
+    pub fn way(&self) -> &[u64] {
+        &self.way
+    }
+
+    fn address(&self) -> u64 {
+        *self.way.last().expect("it stands somewhere")
+    }
+
+    /// Its points count from here.
+    fn starts_here(&mut self) {
+        self.way = vec![self.address()];
+    }
+
+    /// Goes on to the next point. False at the end of the operation, or in a sleep that nobody ends.
+    pub fn advance(&mut self) -> bool {
+        match self.place {
+            Place::End => false,
+            Place::Asleep => self.returns_within(NAP),
+            Place::Inside => {
+                self.step();
+                true
+            }
+        }
+    }
+
+    /// Executes one instruction.
+    fn step(&mut self) {
+        let may_sleep = self.instruction() & 0xffff == SYSCALL;
+        ptrace::step(self.pid(), None).expect("PTRACE_SINGLESTEP");
+        if may_sleep {
+            self.stops_or_sleeps();
+        } else {
+            self.stops_by(Signal::SIGTRAP);
+            self.look();
+        }
+    }
+
+    /// Lets it run until it sleeps in a futex call, and counts its points from there.
+    pub fn run_to_sleep(&mut self) -> Result<(), String> {
+        while self.place != Place::Asleep {
+            ptrace::syscall(self.pid(), None).expect("PTRACE_SYSCALL");
+            match self.process.next_change(LIMIT) {
+                // It enters a call: a single step from here ends when the call has returned.
+                Some(WaitStatus::PtraceSyscall(_)) => {}
+                Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => return Err("it did not sleep".into()),
+                other => return Err(format!("on the way to its sleep: {other:?}")),
+            }
+            ptrace::step(self.pid(), None).expect("PTRACE_SINGLESTEP");
+            self.stops_or_sleeps();
+        }
+        self.starts_here();
+        Ok(())
+    }
+
+    /// Waits until the call in which it sleeps has returned.
+    pub fn is_woken(&mut self) -> Result<(), String> {
+        if self.place == Place::Asleep && !self.returns_within(LIMIT) {
+            return Err(format!("the traced sleeper is stuck: {}", self.process.describe()));
+        }
+        self.starts_here();
+        Ok(())
+    }
+
+    /// Lets it run on by itself.
+    pub fn let_go(&mut self) {
+        self.let_go = true;
+        if self.place != Place::Asleep {
+            self.run_on();
+        }
+    }
+
+    fn run_on(&self) {
+        match ptrace::cont(self.pid(), None) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => panic!("PTRACE_CONT: {error}"),
+        }
+    }
+
+    /// Waits for the end of a process that was let go, past its second mark.
+    pub fn ends(&mut self) -> Result<(), String> {
+        assert!(self.let_go, "only a process that was let go ends by itself");
+        let end = Instant::now() + LIMIT;
+        loop {
+            match self.process.next_change(end.saturating_duration_since(Instant::now())) {
+                Some(WaitStatus::Stopped(..)) => self.run_on(),
+                Some(_) if self.process.ended_well() => return Ok(()),
+                Some(other) => return Err(format!("the traced sleeper ended with {other:?}")),
+                None => return Err(format!("the traced sleeper is stuck: {}", self.process.describe())),
+            }
+        }
+    }
+
+    /// SIGKILL, and reaped.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Where its next instruction stands, for addr2line(1).
+    pub fn site(&self) -> Site {
+        Site(self.address())
+    }
+
+    fn stops_by(&mut self, signal: Signal) {
+        let flags = Some(WaitPidFlag::__WALL);
+        match waitpid(self.pid(), flags).expect("waitpid for a traced child") {
+            WaitStatus::Stopped(_, seen) if seen == signal => {}
+            other => panic!("the traced process should stop by {signal}, but: {other:?}"),
+        }
+    }
+
+    /// After a step into a system call.
+    fn stops_or_sleeps(&mut self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if self.returns_within(Duration::ZERO) {
+                return;
+            }
+            if asleep(self.pid()).is_some() {
+                self.place = Place::Asleep;
+                self.way.push(self.address());
+                return;
+            }
+            assert!(Instant::now() < end, "the traced process hangs: {}", self.process.describe());
+            thread::yield_now();
+        }
+    }
+
+    /// Whether the call that was stepped into returns within `limit`.
+    fn returns_within(&mut self, limit: Duration) -> bool {
+        match self.process.next_change(limit) {
+            None => return false,
+            Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => self.look(),
+            Some(other) => panic!("the traced process should return from a call, but: {other:?}"),
+        }
+        true
+    }
+
+    /// Where it stands now.
+    fn look(&mut self) {
+        self.way.push(ptrace::getregs(self.pid()).expect("PTRACE_GETREGS").rip);
+        let at_mark = self.instruction() & 0xff == BREAKPOINT;
+        self.place = if at_mark { Place::End } else { Place::Inside };
+    }
+
+    /// The eight bytes of code from the next instruction on.
+    fn instruction(&self) -> u64 {
+        let place = self.address() as ptrace::AddressType;
+        ptrace::read(self.pid(), place).expect("PTRACE_PEEKTEXT") as u64
+    }
+}
+
+/// An address as `file+offset`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Site(u64);
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The traced process is a fork of this one: the maps are the same.
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let mut base = ("", 0);
+        for line in maps.lines() {
+            let file = line.split_ascii_whitespace().nth(5).unwrap_or("");
+            let mut ends = line.split([' ', '-']).map(|end| u64::from_str_radix(end, 16).unwrap_or(0));
+            let (Some(start), Some(end)) = (ends.next(), ends.next()) else { continue };
+            if file != base.0 {
+                base = (file, start);
+            }
+            if (start..end).contains(&self.0) {
+                let name = file.rsplit('/').next().unwrap_or(file);
+                return write!(f, "{name}+{:#x}", self.0 - base.1);
+            }
+        }
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Whether a child can be traced here at all.
+///
+/// # Errors
+/// What ptrace(2) says.
+pub fn allowed() -> io::Result<()> {
+    let mut process = Process::fork(|| {
+        let refused = ptrace::traceme().err().map_or(0, |error| error as i32);
+        // SAFETY: ends the child without running what belongs to the harness.
+        unsafe { libc::_exit(refused) }
+    });
+    match process.next_change(Duration::from_secs(10)) {
+        Some(WaitStatus::Exited(_, 0)) => Ok(()),
+        Some(WaitStatus::Exited(_, error)) => Err(io::Error::from_raw_os_error(error)),
+        other => Err(io::Error::other(format!("the probe ended with {other:?}"))),
+    }
+}
