@@ -1,6 +1,7 @@
 //! Python's `multiprocessing` on shared memory, for Linux.
 
 #![warn(missing_docs)]
+#![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the modelled build lacks what uses some of it"))]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(

@@ -1,1 +1,384 @@
+//! The seam as it is modelled: loom's atomics, a modelled futex, and deaths by fuel.
+//!
+//! # What is modelled
+//! - Every access to a word, and every futex call, first takes one *step* ([`kernel`]): a thread that runs on fuel
+//!   stops when it has none left. Writes to the pending slot and to the list take a step as well, so that a death may
+//!   fall between them. A thread that unwinds is dead or has failed: its accesses do nothing, so that the `Drop`
+//!   impls on the way touch no shared memory.
+//! - The futex: comparing and enqueuing are one event, changing and waking are one event, as under the kernel's
+//!   bucket lock. Sleepers of a word wake in the order in which they came.
+//! - The exit walk, over the list and the pending slot: [`kernel::bury`].
+//!
+//! # What is not
+//! - Links are kept in a private table, not in the words: that a released word must not be in the list any more
+//!   (`Mutant::ReleaseBeforeUnlink`) cannot be seen here. The exact-kill harness sees it.
+//! - Time: a deadline never passes by itself. [`kernel::end_sleep`] lets another thread end a wait.
+//! - A wait compares with the newest value of the word. On the machine this holds for every change that is followed
+//!   by a wake; a change that is followed by none may also be missed.
+//! - A wake orders what came before it before what the woken thread does next. Nothing may lean on that.
+//! - loom itself: five threads with the main one; `SeqCst` accesses count as `AcqRel` (`fence(SeqCst)` is modelled);
+//!   weak exchanges never fail by chance; a load never sees a store that comes later in its own thread's order.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the seam")]
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+pub(crate) use loom::cell::UnsafeCell;
+use loom::sync::atomic;
+pub(crate) use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+#[cfg(test)]
+pub(crate) mod explore;
+pub(crate) mod kernel;
+
+/// No spinning: loom tries every order anyway.
+pub(crate) const SPINS: u32 = 0;
+
+/// The kernel's bits, from linux/futex.h.
+pub(crate) const WAITERS: u32 = 0x8000_0000;
+pub(crate) const OWNER_DIED: u32 = 0x4000_0000;
+pub(crate) const TID_MASK: u32 = 0x3fff_ffff;
+
+pub(crate) fn spin_hint() {
+    loom::hint::spin_loop();
+}
+
+pub(crate) fn fence(order: atomic::Ordering) {
+    if !std::thread::panicking() {
+        atomic::fence(order);
+    }
+}
+
+/// An atomic whose accesses take fuel.
+macro_rules! atomic_on_fuel {
+    ($name:ident, $int:ty) => {
+        #[derive(Debug)]
+        pub(crate) struct $name(atomic::$name);
+
+        impl $name {
+            pub(crate) fn new(value: $int) -> $name {
+                $name(atomic::$name::new(value))
+            }
+
+            pub(crate) fn load(&self, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.load(order) } else { 0 }
+            }
+
+            pub(crate) fn store(&self, value: $int, order: atomic::Ordering) {
+                if kernel::step() {
+                    self.0.store(value, order);
+                }
+            }
+
+            pub(crate) fn swap(&self, value: $int, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.swap(value, order) } else { 0 }
+            }
+
+            pub(crate) fn fetch_add(&self, value: $int, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.fetch_add(value, order) } else { 0 }
+            }
+
+            pub(crate) fn fetch_sub(&self, value: $int, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.fetch_sub(value, order) } else { 0 }
+            }
+
+            pub(crate) fn fetch_or(&self, value: $int, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.fetch_or(value, order) } else { 0 }
+            }
+
+            pub(crate) fn fetch_and(&self, value: $int, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.fetch_and(value, order) } else { 0 }
+            }
+
+            pub(crate) fn fetch_xor(&self, value: $int, order: atomic::Ordering) -> $int {
+                if kernel::step() { self.0.fetch_xor(value, order) } else { 0 }
+            }
+
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $int,
+                new: $int,
+                success: atomic::Ordering,
+                failure: atomic::Ordering,
+            ) -> Result<$int, $int> {
+                if kernel::step() {
+                    self.0.compare_exchange(current, new, success, failure)
+                } else {
+                    Ok(current)
+                }
+            }
+
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                current: $int,
+                new: $int,
+                success: atomic::Ordering,
+                failure: atomic::Ordering,
+            ) -> Result<$int, $int> {
+                self.compare_exchange(current, new, success, failure)
+            }
+        }
+    };
+}
+
+atomic_on_fuel!(AtomicU32, u32);
+atomic_on_fuel!(AtomicU64, u64);
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Woken,
+    Changed,
+    TimedOut,
+    Interrupted,
+}
+
+/// A change that goes with a wake: what FUTEX_WAKE_OP can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Clear,
+    StoreBit(u32),
+    SetBit(u32),
+    Add(u32),
+}
+
+/// The largest argument of FUTEX_WAKE_OP.
+pub(crate) const MAX_ADD: u32 = 2047;
+
+/// A word that threads may sleep on.
+#[derive(Debug)]
+pub(crate) struct FutexWord(AtomicU32);
+
+impl FutexWord {
+    pub(crate) fn new(value: u32) -> FutexWord {
+        FutexWord(AtomicU32::new(value))
+    }
+
+    /// Sleeps while the word is `expected`.
+    pub(crate) fn wait(&self, expected: u32, deadline: Option<Deadline>) -> Wake {
+        kernel::sleep(&[(self, expected)], deadline)
+    }
+
+    /// Sleeps while the word is `expected` and `other` is `other_expected`.
+    pub(crate) fn wait_with(
+        &self,
+        expected: u32,
+        (other, other_expected): (&FutexWord, u32),
+        deadline: Option<Deadline>,
+    ) -> Wake {
+        kernel::sleep(&[(self, expected), (other, other_expected)], deadline)
+    }
+
+    /// Wakes at most `count` sleepers.
+    pub(crate) fn wake(&self, count: u32) -> u32 {
+        if kernel::step() { kernel::wake(self, count) } else { 0 }
+    }
+
+    /// Makes `change` and wakes at most `count` sleepers, in one event.
+    pub(crate) fn change_and_wake(&self, change: Change, count: u32) -> u32 {
+        if !kernel::step() {
+            return 0;
+        }
+        self.change(change);
+        kernel::rouse(self, count)
+    }
+
+    /// Makes `change` and wakes all sleepers of this word and of `other`, in one event.
+    pub(crate) fn change_and_wake_both(&self, change: Change, other: &FutexWord) -> u32 {
+        if !kernel::step() {
+            return 0;
+        }
+        // Tells loom that sleepers of `other` depend on this call; the event itself is the change.
+        other.newest();
+        self.change(change);
+        kernel::rouse(self, u32::MAX) + kernel::rouse(other, u32::MAX)
+    }
+
+    /// The last value in modification order. A read-modify-write that leaves it as it is: loom thereby knows that
+    /// this event and any other on the word depend on each other. Relaxed, so that it adds no edge.
+    fn newest(&self) -> u32 {
+        self.0.0.fetch_or(0, Relaxed)
+    }
+
+    /// The system call is a full barrier.
+    fn change(&self, change: Change) {
+        let word = &self.0.0;
+        match change {
+            Change::Clear => word.swap(0, AcqRel),
+            Change::StoreBit(bit) => word.swap(bit, AcqRel),
+            Change::SetBit(bit) => word.fetch_or(bit, AcqRel),
+            Change::Add(n) => {
+                assert!(n <= MAX_ADD, "FUTEX_WAKE_OP adds at most {MAX_ADD}, not {n}");
+                word.fetch_add(n, AcqRel)
+            }
+        };
+    }
+}
+
+impl Deref for FutexWord {
+    type Target = AtomicU32;
+
+    fn deref(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+/// A futex word that the kernel marks when its owner dies. The table of the dead may outlive its user, so it is
+/// counted.
+#[derive(Debug)]
+pub(crate) struct RobustWord(Arc<FutexWord>);
+
+impl RobustWord {
+    pub(crate) fn new() -> RobustWord {
+        RobustWord(Arc::new(FutexWord::new(0)))
+    }
+
+    /// Names this word in the pending slot.
+    pub(crate) fn announce(&self, me: Me) {
+        kernel::set_pending(me, Some(self.0.clone()));
+    }
+
+    /// Puts the word into this thread's list.
+    pub(crate) fn link(&self, me: Me) {
+        kernel::link(me, self.0.clone());
+    }
+
+    /// Takes the word out of this thread's list.
+    pub(crate) fn unlink(&self, me: Me) {
+        kernel::unlink(me, &self.0);
+    }
+}
+
+impl Deref for RobustWord {
+    type Target = FutexWord;
+
+    fn deref(&self) -> &FutexWord {
+        &self.0
+    }
+}
+
+/// The calling thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Me {
+    pub(crate) tid: u32,
+}
+
+impl Me {
+    /// Empties the pending slot.
+    pub(crate) fn retract(self) {
+        kernel::set_pending(self, None);
+    }
+
+    /// How many robust words this thread has linked.
+    pub(crate) fn held(self) -> u32 {
+        kernel::held(self)
+    }
+}
+
+pub(crate) fn me() -> Me {
+    Me { tid: kernel::tid() }
+}
+
+/// Nothing forks in a model.
+pub(crate) fn lineage() -> u32 {
+    0
+}
+
+/// An instant that never comes: under loom no time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Duration);
+
+impl Deadline {
+    /// The instant `timeout` from now.
+    pub fn after(timeout: Duration) -> Deadline {
+        Deadline(timeout)
+    }
+
+    /// The present instant.
+    pub fn now() -> Deadline {
+        Deadline(Duration::ZERO)
+    }
+
+    /// Whether the instant lies in the past: never.
+    pub fn has_passed(&self) -> bool {
+        false
+    }
+
+    /// How long it is until then.
+    pub fn remaining(&self) -> Duration {
+        self.0
+    }
+}
+
+/// Shared bytes that a protocol hands from one thread to another. Every access is a copy, and takes a step.
+///
+/// loom watches them in cells of eight: two copies that race on a cell are reported, so ranges that different threads
+/// use at once should not share one.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    cells: Box<[UnsafeCell<[u8; CELL]>]>,
+    len: usize,
+}
+
+const CELL: usize = 8;
+
+// SAFETY: loom checks every access to the cells.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `len` zero bytes.
+    pub(crate) fn new(len: usize) -> Buffer {
+        Buffer { cells: (0..len.div_ceil(CELL)).map(|_| UnsafeCell::new([0; CELL])).collect(), len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies `bytes` to `at`.
+    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at, "write outside the buffer");
+        if !kernel::step() {
+            return;
+        }
+        let mut rest = bytes;
+        self.for_each_cell(at, bytes.len(), |cell, within, len| {
+            let (piece, later) = rest.split_at(len);
+            // SAFETY: loom panics if anybody else is at the cell.
+            cell.with_mut(|cell| unsafe { (&mut *cell)[within..within + len].copy_from_slice(piece) });
+            rest = later;
+        });
+    }
+
+    /// Copies from `at` into `bytes`.
+    pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
+        assert!(at <= self.len && bytes.len() <= self.len - at, "read outside the buffer");
+        if !kernel::step() {
+            return;
+        }
+        let mut filled = 0;
+        self.for_each_cell(at, bytes.len(), |cell, within, len| {
+            let piece = &mut bytes[filled..filled + len];
+            // SAFETY: loom panics if anybody writes the cell.
+            cell.with(|cell| piece.copy_from_slice(unsafe { &(&*cell)[within..within + len] }));
+            filled += len;
+        });
+    }
+
+    /// Cuts the range at the borders of cells; `visit` gets the cell, where in it to begin, and how far to go.
+    fn for_each_cell(
+        &self,
+        at: usize,
+        len: usize,
+        mut visit: impl FnMut(&UnsafeCell<[u8; CELL]>, usize, usize),
+    ) {
+        let end = at + len;
+        let mut at = at;
+        while at < end {
+            let within = at % CELL;
+            let len = (CELL - within).min(end - at);
+            visit(&self.cells[at / CELL], within, len);
+            at += len;
+        }
+    }
+}

@@ -1,1 +1,79 @@
+//! Memory as it is modelled: a region has no bytes and no end, and what is placed in it is counted.
+//!
+//! The same shapes as the real ones, so that `Lock::new()` and its kin compile unchanged. `NoRoom` never comes.
 
+use std::{ops::Deref, sync::Arc};
+
+use crate::{error::RegionError, primitive::Buffer, region::Shareable};
+
+/// Memory that the threads of a model share.
+#[derive(Clone, Debug)]
+pub struct Region {
+    size: usize,
+}
+
+impl Region {
+    /// A region of `size` bytes.
+    ///
+    /// # Errors
+    /// [`RegionError::ZeroSize`].
+    pub fn anonymous(size: usize) -> Result<Region, RegionError> {
+        if size == 0 { Err(RegionError::ZeroSize) } else { Ok(Region { size }) }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The bytes that no object has been placed in: all of them, always.
+    pub fn room(&self) -> usize {
+        self.size
+    }
+
+    /// Moves `value` to where all threads see it.
+    pub(crate) fn place<T: Shareable>(&self, value: T) -> Result<Handle<T>, RegionError> {
+        Ok(Handle(Arc::new(value)))
+    }
+
+    /// `len` zero bytes.
+    pub(crate) fn place_bytes(&self, len: usize) -> Result<SharedBytes, RegionError> {
+        Ok(SharedBytes(Arc::new(Buffer::new(len))))
+    }
+}
+
+/// A `T` that threads share. (Counted by std: loom's own counter would add edges that shared memory does not have.)
+pub(crate) struct Handle<T>(Arc<T>);
+
+impl<T: Shareable> Deref for Handle<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Shareable> Clone for Handle<T> {
+    fn clone(&self) -> Handle<T> {
+        Handle(self.0.clone())
+    }
+}
+
+/// Bytes that threads share.
+#[derive(Clone)]
+pub(crate) struct SharedBytes(Arc<Buffer>);
+
+impl SharedBytes {
+    /// The bytes as a protocol uses them: by copies.
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.0
+    }
+}
+
+/// Lets `place` put an object of at most `need` bytes somewhere.
+pub(crate) fn in_arena<T>(
+    need: usize,
+    place: impl Fn(&Region) -> Result<T, RegionError>,
+) -> Result<T, RegionError> {
+    place(&Region::anonymous(need.max(1))?)
+}

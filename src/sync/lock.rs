@@ -109,7 +109,7 @@ pub(crate) struct RawLock {
     _front: [u64; 6],
     suspicion: AtomicU32,
     stale: AtomicU32,
-    robust: RobustWord,
+    pub(super) robust: RobustWord,
     _back: [u64; 4],
 }
 

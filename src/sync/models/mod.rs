@@ -1,1 +1,3 @@
+//! loom models of the synchronisers, one file each. `primitive/model/explore.rs` says how they are run.
 
+mod lock;

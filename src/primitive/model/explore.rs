@@ -1,0 +1,172 @@
+//! How models are run: over every order, over every death, and with a fault put back in.
+//!
+//! ```text
+//! explore("two turns", 4, || { ... });                   every order with at most 4 preemptions
+//! every_death("turn", 4, |fuel| {                        the same for a victim that dies before its 1st step, its
+//!     let victim = spawn(move || die_after(fuel, ...));  2nd, ..., until it has enough fuel in every order
+//!     ...
+//!     victim.join();
+//! });
+//! let said = fails_with(Mutant::X, || every_death(...)); the fault must be found; what loom said about it
+//! ```
+//!
+//! `cargo loom --nocapture` prints how many orders each took. LOOM_MAX_PREEMPTIONS overrides the bounds.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook},
+    rc::Rc,
+    sync::Once,
+    time::Instant,
+};
+
+use loom::thread::{self, Thread};
+
+use super::{SeqCst, fence, kernel};
+use crate::primitive::{Mutant, set_mutant};
+
+thread_local! {
+    static ORDERS: Cell<u64> = const { Cell::new(0) };
+    static DEATH: Cell<bool> = const { Cell::new(false) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `model` in every order with at most `preemptions` of them. A wake-up that got lost is a deadlock, which loom
+/// reports by a panic, like a data race and a failed assertion.
+pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let began = Instant::now();
+    ORDERS.set(0);
+    run(preemptions, model);
+    report(name, preemptions, began);
+}
+
+/// [`explore`]s `model` for a victim with fuel for 0 steps, for 1, and so on, until nobody dies in any order.
+pub(crate) fn every_death(
+    name: &str,
+    preemptions: usize,
+    model: impl Fn(usize) + Clone + Send + Sync + 'static,
+) {
+    let began = Instant::now();
+    ORDERS.set(0);
+    for fuel in 0.. {
+        DEATH.set(false);
+        let model = model.clone();
+        let result = catch_unwind(AssertUnwindSafe(|| run(preemptions, move || model(fuel))));
+        if let Err(failure) = result {
+            resume_unwind(Box::new(format!("death after {fuel} steps: {}", text(&*failure))));
+        }
+        if !DEATH.get() {
+            report(&format!("{name}, deaths after 0 to {} steps", fuel - 1), preemptions, began);
+            return;
+        }
+    }
+}
+
+/// Runs `model` with `fault` put in, asserts that it fails, and returns what it failed with.
+pub(crate) fn fails_with(fault: Mutant, model: impl FnOnce()) -> String {
+    keep_quiet();
+    set_mutant(fault);
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(model));
+    QUIET.set(false);
+    set_mutant(Mutant::None);
+    match result {
+        Ok(()) => panic!("the model does not see {fault:?}"),
+        Err(failure) => {
+            let said = text(&*failure).lines().next().unwrap_or_default().to_owned();
+            println!("{fault:?} after {} orders: {said}", ORDERS.get());
+            said
+        }
+    }
+}
+
+fn run(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.max_branches = builder.max_branches.max(10_000);
+    builder.check(move || {
+        ORDERS.set(ORDERS.get() + 1);
+        kernel::reset();
+        model();
+        if kernel::anybody_died() {
+            DEATH.set(true);
+        }
+    });
+}
+
+fn report(name: &str, preemptions: usize, began: Instant) {
+    let seconds = began.elapsed().as_secs_f32();
+    println!("{name}: {preemptions} preemptions, {} orders, {seconds:.1} s", ORDERS.get());
+}
+
+fn text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+}
+
+/// Panics of threads that expect one are not printed.
+fn keep_quiet() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                print(info);
+            }
+        }));
+    });
+}
+
+/// A thread of a model. (loom's own handle prints a line at every join.)
+pub(crate) struct Joiner<T> {
+    result: Rc<RefCell<Option<T>>>,
+    end: Rc<End>,
+}
+
+/// Starts a thread. At its end the kernel looks through its list, as at any thread's end.
+pub(crate) fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> Joiner<T> {
+    let joiner = Joiner { result: Rc::default(), end: Rc::default() };
+    let (result, end) = (joiner.result.clone(), joiner.end.clone());
+    loom::thread::spawn(move || {
+        let value = body();
+        kernel::bury();
+        *result.borrow_mut() = Some(value);
+        end.reach();
+    });
+    joiner
+}
+
+impl<T> Joiner<T> {
+    /// Waits for the end of the thread, after which all that it did is seen.
+    pub(crate) fn join(self) -> T {
+        self.end.wait();
+        self.result.take().expect("a thread that is done has a result")
+    }
+}
+
+/// The end of a thread. Whether it comes before or after the join makes no difference to anybody, so loom need not
+/// try both: nothing here is a loom object. The fences carry the edge if the end comes first, `unpark` if it does not.
+#[derive(Default)]
+struct End {
+    reached: Cell<bool>,
+    waiting: RefCell<Option<Thread>>,
+}
+
+impl End {
+    fn reach(&self) {
+        fence(SeqCst);
+        self.reached.set(true);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.unpark();
+        }
+    }
+
+    fn wait(&self) {
+        while !self.reached.get() {
+            self.waiting.replace(Some(thread::current()));
+            thread::park();
+        }
+        fence(SeqCst);
+    }
+}
