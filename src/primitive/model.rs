@@ -183,6 +183,9 @@ impl FutexWord {
         kernel::rouse(self, count)
     }
 
+    /// Pending counts are not modelled: a count that equals a TID is a matter of numbers, not of orders.
+    pub(crate) fn announce_free(&self, _me: Me) {}
+
     /// Makes `change` and wakes all sleepers of this word and of `other`, in one event.
     pub(crate) fn change_and_wake_both(&self, change: Change, other: &FutexWord) -> u32 {
         if !kernel::step() {

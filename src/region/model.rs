@@ -2,9 +2,17 @@
 //!
 //! The same shapes as the real ones, so that `Lock::new()` and its kin compile unchanged. `NoRoom` never comes.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    ptr::NonNull,
+    sync::{Arc, OnceLock},
+};
 
-use crate::{error::RegionError, primitive::Buffer, region::Shareable};
+use crate::{
+    error::RegionError,
+    primitive::{AtomicU64, Buffer},
+    region::Shareable,
+};
 
 /// Memory that the threads of a model share.
 #[derive(Clone, Debug)]
@@ -37,8 +45,8 @@ impl Region {
     }
 
     /// `len` zero bytes.
-    pub(crate) fn place_bytes(&self, len: usize) -> Result<SharedBytes, RegionError> {
-        Ok(SharedBytes(Arc::new(Buffer::new(len))))
+    pub(crate) fn place_bytes(&self, len: usize, _align: usize) -> Result<SharedBytes, RegionError> {
+        Ok(SharedBytes { buffer: Arc::new(Buffer::new(len)), words: Arc::default() })
     }
 }
 
@@ -61,12 +69,26 @@ impl<T: Shareable> Clone for Handle<T> {
 
 /// Bytes that threads share.
 #[derive(Clone)]
-pub(crate) struct SharedBytes(Arc<Buffer>);
+pub(crate) struct SharedBytes {
+    buffer: Arc<Buffer>,
+    words: Arc<OnceLock<Box<[AtomicU64]>>>,
+}
 
 impl SharedBytes {
     /// The bytes as a protocol uses them: by copies.
     pub(crate) fn buffer(&self) -> &Buffer {
-        &self.0
+        &self.buffer
+    }
+
+    /// The bytes as words that several threads read and write at once. (Not the same memory as `buffer`: nothing
+    /// uses both.)
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.words.get_or_init(|| (0..self.buffer.len() / 8).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// No model follows a pointer into modelled bytes.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        NonNull::dangling()
     }
 }
 

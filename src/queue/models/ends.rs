@@ -105,10 +105,11 @@ fn waiting_sender_dies(fuel: usize) {
         received.push(recv(&queue, Patience::FOREVER).unwrap());
     }
     sender.join();
+    // The victim may have died of telling that it had sent.
+    received.extend(drain(&queue));
     received.sort();
     let all = received == [1, 2, 3];
     assert!(all || (!survived && received == [1, 3]), "received {received:?}, survived {survived}");
-    assert_eq!(drain(&queue), []);
 }
 
 /// A queue is closed while a sender waits for room, by one who may die of it.

@@ -32,7 +32,7 @@ use crate::{
             kernel::{Died, Ending, bury, crash_point, die_after, end_sleep},
         },
     },
-    sync::{Lock, Patience, RawLock, Refused, Suspicion},
+    sync::{Lock, Patience, RawLock, Refused, lock::Suspicion},
 };
 
 /// What the lock guards: two numbers that are equal whenever nobody is at work, nor died at it.
