@@ -16,6 +16,7 @@
 //! - A wait compares with the newest value of the word. On the machine this holds for every change that is followed
 //!   by a wake; a change that is followed by none may also be missed.
 //! - A wake orders what came before it before what the woken thread does next. Nothing may lean on that.
+//! - Orders that loom's reduction leaves out: see [`Loads`].
 //! - loom itself: five threads with the main one; `SeqCst` accesses count as `AcqRel` (`fence(SeqCst)` is modelled);
 //!   weak exchanges never fail by chance; a load never sees a store that comes later in its own thread's order.
 
@@ -53,45 +54,46 @@ pub(crate) fn fence(order: atomic::Ordering) {
 macro_rules! atomic_on_fuel {
     ($name:ident, $int:ty) => {
         #[derive(Debug)]
-        pub(crate) struct $name(atomic::$name);
+        pub(crate) struct $name {
+            word: atomic::$name,
+            loads: Loads,
+        }
 
         impl $name {
             pub(crate) fn new(value: $int) -> $name {
-                $name(atomic::$name::new(value))
+                $name { word: atomic::$name::new(value), loads: Loads::new() }
             }
 
             pub(crate) fn load(&self, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.load(order) } else { 0 }
+                self.access(|word| word.load(order)).unwrap_or(0)
             }
 
             pub(crate) fn store(&self, value: $int, order: atomic::Ordering) {
-                if kernel::step() {
-                    self.0.store(value, order);
-                }
+                self.access(|word| word.store(value, order));
             }
 
             pub(crate) fn swap(&self, value: $int, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.swap(value, order) } else { 0 }
+                self.access(|word| word.swap(value, order)).unwrap_or(0)
             }
 
             pub(crate) fn fetch_add(&self, value: $int, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.fetch_add(value, order) } else { 0 }
+                self.access(|word| word.fetch_add(value, order)).unwrap_or(0)
             }
 
             pub(crate) fn fetch_sub(&self, value: $int, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.fetch_sub(value, order) } else { 0 }
+                self.access(|word| word.fetch_sub(value, order)).unwrap_or(0)
             }
 
             pub(crate) fn fetch_or(&self, value: $int, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.fetch_or(value, order) } else { 0 }
+                self.access(|word| word.fetch_or(value, order)).unwrap_or(0)
             }
 
             pub(crate) fn fetch_and(&self, value: $int, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.fetch_and(value, order) } else { 0 }
+                self.access(|word| word.fetch_and(value, order)).unwrap_or(0)
             }
 
             pub(crate) fn fetch_xor(&self, value: $int, order: atomic::Ordering) -> $int {
-                if kernel::step() { self.0.fetch_xor(value, order) } else { 0 }
+                self.access(|word| word.fetch_xor(value, order)).unwrap_or(0)
             }
 
             pub(crate) fn compare_exchange(
@@ -101,24 +103,39 @@ macro_rules! atomic_on_fuel {
                 success: atomic::Ordering,
                 failure: atomic::Ordering,
             ) -> Result<$int, $int> {
-                if kernel::step() {
-                    self.0.compare_exchange(current, new, success, failure)
-                } else {
-                    Ok(current)
-                }
+                self.access(|word| word.compare_exchange(current, new, success, failure))
+                    .unwrap_or(Ok(current))
             }
 
-            pub(crate) fn compare_exchange_weak(
-                &self,
-                current: $int,
-                new: $int,
-                success: atomic::Ordering,
-                failure: atomic::Ordering,
-            ) -> Result<$int, $int> {
-                self.compare_exchange(current, new, success, failure)
+            /// Takes a step and touches the word; `None` when the thread is unwinding.
+            fn access<R>(&self, touch: impl FnOnce(&atomic::$name) -> R) -> Option<R> {
+                kernel::step().then(|| {
+                    self.loads.note();
+                    touch(&self.word)
+                })
             }
         }
     };
+}
+
+/// Makes the order of *loads* of a word count, where a model asks for it ([`explore::every_load`]).
+///
+/// loom 0.7.2 remembers one last access of a word. A thread that loads a word and then stores to it finds its own load
+/// there, and never tries that store before another thread's earlier load. A second word, which every access changes
+/// first, brings those orders back, and many more with them: so only models of few steps can bear it.
+#[derive(Debug)]
+struct Loads(Option<atomic::AtomicU32>);
+
+impl Loads {
+    fn new() -> Loads {
+        Loads(kernel::loads_count().then(|| atomic::AtomicU32::new(0)))
+    }
+
+    fn note(&self) {
+        if let Some(word) = &self.0 {
+            word.fetch_or(0, Relaxed);
+        }
+    }
 }
 
 atomic_on_fuel!(AtomicU32, u32);
@@ -200,12 +217,13 @@ impl FutexWord {
     /// The last value in modification order. A read-modify-write that leaves it as it is: loom thereby knows that
     /// this event and any other on the word depend on each other. Relaxed, so that it adds no edge.
     fn newest(&self) -> u32 {
-        self.0.0.fetch_or(0, Relaxed)
+        self.0.word.fetch_or(0, Relaxed)
     }
 
     /// The system call is a full barrier.
     fn change(&self, change: Change) {
-        let word = &self.0.0;
+        self.0.loads.note();
+        let word = &self.0.word;
         match change {
             Change::Clear => word.swap(0, AcqRel),
             Change::StoreBit(bit) => word.swap(bit, AcqRel),

@@ -63,6 +63,14 @@ pub(crate) fn every_death(
     }
 }
 
+/// Runs `models` with the order of loads counting as well: see `Loads`.
+pub(crate) fn every_load(models: impl FnOnce()) {
+    kernel::set_loads_count(true);
+    let result = catch_unwind(AssertUnwindSafe(models));
+    kernel::set_loads_count(false);
+    result.unwrap_or_else(|failure| resume_unwind(failure));
+}
+
 /// Runs `model` with `fault` put in, asserts that it fails, and returns what it failed with.
 pub(crate) fn fails_with(fault: Mutant, model: impl FnOnce()) -> String {
     keep_quiet();

@@ -7,7 +7,7 @@
 //! Sources: kernel/futex/ (futex_wait_setup, futex_wake, futex_wake_op, exit_robust_list, handle_futex_death).
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
@@ -19,6 +19,17 @@ use super::{AcqRel, Deadline, FutexWord, Me, OWNER_DIED, Relaxed, TID_MASK, WAIT
 
 thread_local! {
     static KERNEL: RefCell<Kernel> = const { RefCell::new(Kernel::new()) };
+    static LOADS_COUNT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the words of this model make the order of their loads count.
+pub(super) fn loads_count() -> bool {
+    LOADS_COUNT.get()
+}
+
+/// See [`loads_count`].
+pub(super) fn set_loads_count(count: bool) {
+    LOADS_COUNT.set(count);
 }
 
 /// What there is in one execution of a model.
@@ -205,7 +216,7 @@ pub(crate) fn bury() -> Died {
 /// Looks at one word of the dead. Says whether it was the dead one's own.
 fn handle_death(word: &FutexWord, tid: u32, pending: bool) -> bool {
     // A plain read. It cannot be wrong about `tid`, which only the dead one's own exchanges bring and take.
-    let owner = word.0.0.load(Relaxed) & TID_MASK;
+    let owner = word.0.word.load(Relaxed) & TID_MASK;
     if owner != tid {
         if pending && owner == 0 {
             wake(word, 1);
@@ -213,7 +224,7 @@ fn handle_death(word: &FutexWord, tid: u32, pending: bool) -> bool {
         return false;
     }
     // Takes the TID out and puts OWNER_DIED in, and keeps WAITERS, which others may set meanwhile.
-    let before = word.0.0.fetch_xor(tid ^ OWNER_DIED, AcqRel);
+    let before = word.0.word.fetch_xor(tid ^ OWNER_DIED, AcqRel);
     assert!(before & !WAITERS == tid, "the word of an owner is its TID and WAITERS, not {before:#x}");
     if before & WAITERS != 0 {
         wake(word, 1);

@@ -175,12 +175,12 @@ fn a_receiver_that_dies_takes_at_most_one_message_along() {
 
 #[test]
 fn a_receiver_that_dies_leaves_a_waiting_sender_its_room() {
-    every_death("receiver, heir, sender, ring of one", 2, |fuel| receiver_dies(fuel, ONE));
+    every_death("receiver, heir, sender, ring of one", 1, |fuel| receiver_dies(fuel, ONE));
 }
 
 #[test]
 fn a_sender_that_dies_waiting_leaves_the_line_to_the_next() {
-    every_death("waiting sender, heir, receiver", 2, waiting_sender_dies);
+    every_death("waiting sender, heir, receiver", 1, waiting_sender_dies);
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::{
     primitive::{
         Deadline, Mutant, UnsafeCell,
         model::{
-            explore::{every_death, explore, fails_with, spawn},
+            explore::{every_death, every_load, explore, fails_with, spawn},
             kernel::{Died, Ending, bury, crash_point, die_after, end_sleep},
         },
     },
@@ -128,6 +128,11 @@ fn four_threads_take_turns() {
 #[test]
 fn a_death_costs_nobody_the_lock_between_two() {
     every_death("victim and one who turns twice", 6, |fuel| turns_in_company(fuel, 2, 0));
+}
+
+#[test]
+fn a_death_costs_nobody_the_lock_between_two_whatever_they_load() {
+    every_load(|| every_death("victim and another, every load", 4, |fuel| turns_in_company(fuel, 1, 0)));
 }
 
 /// Holder, sleeper and barger in every distribution of the roles: a holder that dies, an heir, a woken waiter that
