@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod page;
+
 use std::{
     fs,
     io::{Write, stderr, stdout},
