@@ -9,6 +9,7 @@
 mod page;
 
 use std::{
+    cell::Cell,
     env,
     hint::black_box,
     io::{Write, stdout},
@@ -50,10 +51,11 @@ fn main() {
     }
 }
 
-/// One lock and unlock each.
+/// One lock, a short section, one unlock each.
 struct Contenders {
     ours: Lock,
-    std: Mutex<u32>,
+    guarded: Cell<u64>,
+    std: Mutex<u64>,
     robust: PthreadMutex,
     shared: PthreadMutex,
 }
@@ -63,6 +65,7 @@ impl Contenders {
         let page = Page::new();
         Contenders {
             ours: Lock::new().expect("a lock"),
+            guarded: Cell::new(0),
             std: Mutex::new(0),
             robust: page.mutex(0, true),
             shared: page.mutex(1, false),
@@ -71,20 +74,27 @@ impl Contenders {
 
     #[inline]
     fn ours(&self) {
-        let guard = self.ours.lock().expect("nobody dies here");
-        black_box(&guard);
+        let _guard = self.ours.lock().expect("nobody dies here");
+        self.count();
     }
 
     #[inline]
     fn std(&self) {
-        let guard = self.std.lock().expect("nobody panics here");
-        black_box(&guard);
+        let mut guard = self.std.lock().expect("nobody panics here");
+        *guard = black_box(*guard + 1);
     }
 
     #[inline]
-    fn pthread(mutex: PthreadMutex) {
+    fn pthread(&self, mutex: PthreadMutex) {
         black_box(mutex.lock());
+        self.count();
         mutex.unlock();
+    }
+
+    /// What a section does here: one word changes.
+    #[inline]
+    fn count(&self) {
+        self.guarded.set(black_box(self.guarded.get() + 1));
     }
 }
 
@@ -93,8 +103,8 @@ fn uncontended(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lock");
     group.bench_function("ours", |b| b.iter(|| contenders.ours()));
     group.bench_function("std", |b| b.iter(|| contenders.std()));
-    group.bench_function("pthread-robust-shared", |b| b.iter(|| Contenders::pthread(contenders.robust)));
-    group.bench_function("pthread-shared", |b| b.iter(|| Contenders::pthread(contenders.shared)));
+    group.bench_function("pthread-robust-shared", |b| b.iter(|| contenders.pthread(contenders.robust)));
+    group.bench_function("pthread-shared", |b| b.iter(|| contenders.pthread(contenders.shared)));
     group.finish();
 }
 
@@ -123,8 +133,8 @@ fn ratios() {
             times[which].push(match which {
                 0 => round(|| contenders.ours()),
                 1 => round(|| contenders.std()),
-                2 => round(|| Contenders::pthread(contenders.robust)),
-                _ => round(|| Contenders::pthread(contenders.shared)),
+                2 => round(|| contenders.pthread(contenders.robust)),
+                _ => round(|| contenders.pthread(contenders.shared)),
             });
         }
     }
