@@ -14,6 +14,9 @@ use nix::libc;
 #[derive(Debug)]
 pub struct Page(NonNull<u8>);
 
+// SAFETY: words are atomic, and whoever uses the two-step addition holds the lock that is being tested.
+unsafe impl Sync for Page {}
+
 /// Bytes in a page.
 const SIZE: usize = 4096;
 
@@ -88,6 +91,12 @@ impl PthreadMutex {
     pub fn lock(self) -> i32 {
         // SAFETY: initialised by `Page::mutex`, in a page that is never unmapped.
         unsafe { libc::pthread_mutex_lock(self.0) }
+    }
+
+    /// Declares it usable again after EOWNERDEAD.
+    pub fn make_consistent(self) {
+        // SAFETY: as for `lock`; refused if nobody died, which changes nothing.
+        unsafe { libc::pthread_mutex_consistent(self.0) };
     }
 
     #[inline]
