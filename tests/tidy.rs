@@ -1,0 +1,529 @@
+//! Reads the source for what eyes forget. Each check is a function of text, and is shown a bad snippet at the foot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The rooms from the top down; an import goes to the same room or to a later line.
+const FLOORS: [&[&str]; 9] = [
+    &["pool", "manager"],
+    &["process"],
+    &["queue", "pipe", "containers", "value"],
+    &["sync"],
+    &["region"],
+    &["primitive"],
+    &["os"],
+    &["error"],
+    &[],
+];
+
+/// Words that say nothing in a SAFETY comment.
+const PLACEHOLDERS: [&str; 6] = ["todo", "fixme", "xxx", "safe", "see above", "fine"];
+
+/// A file may be this long.
+const MAX_LINES: usize = 600;
+/// A line may be this long.
+const MAX_COLUMNS: usize = 120;
+
+/// A file of the crate: its path from the crate's root, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    walk(&root.join(folder), &mut found);
+    found.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a readable source file");
+        let path = path.strip_prefix(root).expect("below the root").to_str().expect("UTF-8").to_owned();
+        Source { path, text }
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// The line's code: comments cut off, and what stands in plain string literals.
+fn code(line: &str) -> String {
+    let (mut kept, mut in_string, mut escaped) = (String::new(), false, false);
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if in_string && !escaped => escaped = true,
+            '"' if !escaped => {
+                in_string = !in_string;
+                kept.push('"');
+            }
+            '\'' if !in_string && characters.peek() == Some(&'"') => {
+                characters.next();
+                characters.next();
+            }
+            '/' if !in_string && characters.peek() == Some(&'/') => break,
+            _ => {
+                escaped = false;
+                if !in_string {
+                    kept.push(character);
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// The line's comment, without its slashes; empty when it has none.
+fn comment(line: &str) -> &str {
+    line.find("//").map_or("", |at| line[at..].trim_start_matches(['/', '!']).trim())
+}
+
+/// The `//!` lines at the top.
+fn header(text: &str) -> String {
+    let lines = text.lines().take_while(|line| line.starts_with("//!"));
+    lines.map(|line| line.trim_start_matches("//!")).collect::<Vec<_>>().join("\n")
+}
+
+/// What stands in `TAG(name)`, for every occurrence in `text`.
+fn tagged<'a>(text: &'a str, tag: &str) -> Vec<&'a str> {
+    let rest = text.split(tag).skip(1);
+    rest.filter_map(|rest| rest.strip_prefix('(')?.split_once(')')).map(|(name, _)| name).collect()
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// `use crate::x` or a path `crate::x::` of a room above one's own, and of a neighbour on the same floor.
+fn imports_that_go_up(path: &str, text: &str) -> Vec<String> {
+    let room = path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or("");
+    let Some(own) = floor(room) else { return Vec::new() };
+    let mut bad = Vec::new();
+    // An import list of several lines names its rooms at the depth of one brace.
+    let mut depth: Option<i32> = None;
+    for (number, line) in text.lines().enumerate() {
+        let code = code(line);
+        let mut names: Vec<String> = Vec::new();
+        let mut rest = code.as_str();
+        while let Some(at) = rest.find("crate::") {
+            let qualified = at > 0 && rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            rest = &rest[at + "crate::".len()..];
+            if qualified {
+                continue;
+            }
+            if let Some(list) = rest.strip_prefix('{') {
+                depth = Some(1);
+                rest = list;
+            } else {
+                names.extend(first_word(rest));
+            }
+        }
+        if let Some(mut level) = depth {
+            let list = if code.contains("crate::{") { rest } else { code.as_str() };
+            let mut word = String::new();
+            for character in list.chars().chain([' ']) {
+                if character.is_alphanumeric() || character == '_' {
+                    word.push(character);
+                    continue;
+                }
+                if level == 1 && !word.is_empty() {
+                    names.push(word.clone());
+                }
+                word.clear();
+                match character {
+                    '{' => level += 1,
+                    '}' => level -= 1,
+                    // What follows a path's first name is not a room.
+                    ':' => level += i32::from(level == 1) * 100,
+                    ',' if level > 100 && level % 100 == 1 => level = 1,
+                    _ => {}
+                }
+                if level <= 0 {
+                    break;
+                }
+            }
+            depth = (level > 0 && level != 100).then_some(level);
+        }
+        for name in names {
+            let goes_up = floor(&name).is_some_and(|there| there < own || (there == own && name != room));
+            if goes_up {
+                bad.push(format!("{path}:{}: {room} imports {name}", number + 1));
+            }
+        }
+    }
+    bad
+}
+
+fn first_word(text: &str) -> Option<String> {
+    let word: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!word.is_empty()).then_some(word)
+}
+
+/// An edge has two ends in the code, and stands in the header's list, `- `name`: ...`.
+fn edges_without_two_ends(path: &str, text: &str) -> Vec<String> {
+    let body: Vec<&str> = text.lines().filter(|line| !line.starts_with("//!")).map(comment).collect();
+    let listed = listed_under(text, "# Ordering edges");
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in body {
+        for name in tagged(line, "ORDERING") {
+            *seen.entry(name).or_default() += 1;
+        }
+    }
+    let mut bad = Vec::new();
+    for (name, &count) in &seen {
+        if count < 2 {
+            bad.push(format!("{path}: ORDERING({name}) stands at one end only"));
+        }
+        if !listed.contains(*name) {
+            bad.push(format!("{path}: ORDERING({name}) is not in the header"));
+        }
+    }
+    for name in listed.iter().filter(|name| !seen.contains_key(name.as_str())) {
+        bad.push(format!("{path}: the header's edge `{name}` stands nowhere in the code"));
+    }
+    bad
+}
+
+/// A crash point of the code is in the header's list, and the reverse.
+fn crash_points_in_one_place_only(path: &str, text: &str) -> Vec<String> {
+    let listed = listed_under(text, "# Crash points");
+    let body = text.lines().filter(|line| !line.starts_with("//!")).map(comment);
+    let standing: BTreeSet<String> = body.flat_map(|line| tagged(line, "CRASH")).map(str::to_owned).collect();
+    let unlisted =
+        standing.difference(&listed).map(|name| format!("{path}: CRASH({name}) is not in the header"));
+    let absent = listed.difference(&standing).map(|name| format!("{path}: no CRASH({name}) in the code"));
+    unlisted.chain(absent).collect()
+}
+
+/// The names of a header's section: those that begin an item of its list, `- `a`, `b`: ...`.
+fn listed_under(text: &str, section: &str) -> BTreeSet<String> {
+    let header = header(text);
+    let Some((_, rest)) = header.split_once(section) else { return BTreeSet::new() };
+    let section = rest.split("\n # ").next().unwrap_or("");
+    let items = section
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- `").or(line.trim().strip_prefix("| `")));
+    let mut names = BTreeSet::new();
+    for item in items {
+        let head = item.split_once([':', '|']).map_or(item, |(head, _)| head);
+        names.extend(head.split('`').step_by(2).map(str::to_owned).filter(|name| !name.trim().is_empty()));
+    }
+    names
+}
+
+/// `unsafe {`, `unsafe impl` and `unsafe fn` (and the unsafe functions' declarations) without a reason. A function
+/// states what it asks for in a `# Safety` section.
+fn unsafe_without_a_reason(path: &str, text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut bad = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let code = code(line);
+        let is_block = code.contains("unsafe {") || code.contains("unsafe impl");
+        let is_function = code.contains("unsafe fn ") || code.contains("unsafe trait ");
+        if !is_block && !is_function {
+            continue;
+        }
+        let reason = comments_above(&lines, number);
+        let place = format!("{path}:{}", number + 1);
+        if is_function {
+            if !reason.contains("# Safety") {
+                bad.push(format!("{place}: no `# Safety` section"));
+            }
+            continue;
+        }
+        let Some((_, said)) = reason.rsplit_once("SAFETY:") else {
+            bad.push(format!("{place}: no SAFETY comment"));
+            continue;
+        };
+        let said = said.trim().trim_end_matches('.').to_lowercase();
+        if said.len() < 8 || PLACEHOLDERS.contains(&said.as_str()) {
+            bad.push(format!("{place}: the SAFETY comment `{said}` is a placeholder"));
+        }
+    }
+    bad
+}
+
+/// The nearest comment at or above the line: attributes and the lines of the same statement stand between.
+fn comments_above(lines: &[&str], number: usize) -> String {
+    let mut found = vec![comment(lines[number])];
+    let mut above = number;
+    let mut in_comment = false;
+    while above > 0 {
+        above -= 1;
+        let line = lines[above].trim();
+        if line.starts_with("//") {
+            in_comment = true;
+            found.push(comment(line));
+            continue;
+        }
+        let ended = in_comment || line.is_empty() || line.ends_with(';') || line.ends_with('}');
+        let is_start = line.ends_with('{') && !line.contains("match ") && !line.contains("if ");
+        if !line.starts_with("#[") && (ended || is_start) {
+            break;
+        }
+    }
+    found.reverse();
+    found.join("\n")
+}
+
+/// `cfg(loom)` and `cfg(mutants)` on anything but `mod`, `use` and layout assertions, outside the seam.
+fn misplaced_cfgs(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("src/primitive/") {
+        return Vec::new();
+    }
+    let lines: Vec<String> = text.lines().map(code).collect();
+    let mut bad = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let about = |name: &str| {
+            ["(", " ", ","].iter().any(|before| {
+                line.split(&format!("{before}{name}")).skip(1).any(|rest| rest.starts_with([')', ',']))
+            })
+        };
+        if !line.contains("cfg") || !(about("loom") || about("mutants")) {
+            continue;
+        }
+        let target = lines[number + 1..]
+            .iter()
+            .map(|line| line.trim())
+            .find(|line| !line.is_empty() && !line.starts_with("#["));
+        let target = target.unwrap_or("");
+        let bare = target.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        let allowed = ["mod ", "use ", "const _:"].iter().any(|start| bare.starts_with(start));
+        if !line.trim_start().starts_with("#[cfg(") || !allowed {
+            bad.push(format!("{path}:{}: a cfg on `{target}`", number + 1));
+        }
+    }
+    bad
+}
+
+/// Core's atomics by name, outside the seam.
+fn atomics_beside_the_seam(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("src/primitive/") {
+        return Vec::new();
+    }
+    let names = |code: &str| {
+        code.contains("sync::atomic")
+            || (code.contains("atomic::") && !code.contains("crate::"))
+            || (code.contains("use std::") && code.contains("sync::{") && code.contains("atomic"))
+    };
+    let lines = text.lines().map(code).enumerate();
+    lines.filter(|(_, code)| names(code)).map(|(n, _)| format!("{path}:{}: core atomics", n + 1)).collect()
+}
+
+fn too_long(path: &str, text: &str) -> Vec<String> {
+    let mut bad = Vec::new();
+    let lines = text.lines().count();
+    if lines > MAX_LINES {
+        bad.push(format!("{path}: {lines} lines, at most {MAX_LINES}"));
+    }
+    for (number, line) in text.lines().enumerate() {
+        let columns = line.chars().count();
+        if columns > MAX_COLUMNS {
+            bad.push(format!("{path}:{}: {columns} columns, at most {MAX_COLUMNS}", number + 1));
+        }
+    }
+    bad
+}
+
+/// What must not be left in the code.
+fn left_undone(path: &str, text: &str) -> Vec<String> {
+    let words = ["todo!", "unimplemented!", "#[ignore", "dbg!("];
+    let mut bad = Vec::new();
+    for (number, line) in text.lines().map(code).enumerate() {
+        for word in words.iter().filter(|word| line.contains(**word)) {
+            bad.push(format!("{path}:{}: {word}", number + 1));
+        }
+    }
+    bad
+}
+
+/// Runs a check over every file of the folders.
+fn tidy(folders: &[&str], check: fn(&str, &str) -> Vec<String>) {
+    let files: Vec<Source> = folders.iter().flat_map(|folder| sources(folder)).collect();
+    assert!(files.len() > 1, "no files in {folders:?}");
+    let bad: Vec<String> = files.iter().flat_map(|file| check(&file.path, &file.text)).collect();
+    assert!(bad.is_empty(), "\n{}", bad.join("\n"));
+}
+
+#[test]
+fn imports_go_down_only() {
+    tidy(&["src"], imports_that_go_up);
+}
+
+#[test]
+fn every_ordering_edge_has_two_ends_and_stands_in_the_header() {
+    tidy(&["src"], edges_without_two_ends);
+}
+
+#[test]
+fn every_crash_point_is_listed_and_every_listed_one_exists() {
+    tidy(&["src"], crash_points_in_one_place_only);
+}
+
+#[test]
+fn every_unsafe_has_a_reason() {
+    tidy(&["src", "tests", "benches"], unsafe_without_a_reason);
+}
+
+#[test]
+fn model_cfgs_stand_on_modules_imports_and_layout_assertions() {
+    tidy(&["src"], misplaced_cfgs);
+}
+
+#[test]
+fn atomics_are_the_seams() {
+    tidy(&["src"], atomics_beside_the_seam);
+}
+
+#[test]
+fn files_and_lines_are_short() {
+    tidy(&["src", "tests", "benches", "fuzz/fuzz_targets"], too_long);
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    tidy(&["src", "tests", "benches"], left_undone);
+}
+
+/// The checks can fail: each is shown something bad, and something good that resembles it.
+mod checks {
+    use super::*;
+
+    fn count(bad: &[String]) -> usize {
+        bad.len()
+    }
+
+    #[test]
+    fn an_import_of_a_higher_room_is_seen() {
+        let one = imports_that_go_up;
+        assert_eq!(count(&one("src/os/futex.rs", "use crate::sync::Lock;")), 1);
+        assert_eq!(
+            count(&one("src/sync/lock.rs", "use crate::{\n    error::X,\n    queue::{Ring, y},\n};")),
+            1
+        );
+        assert_eq!(count(&one("src/sync/lock.rs", "use crate::{error::X, pool::{a, b}, value};")), 2);
+        assert_eq!(count(&one("src/queue/ring.rs", "let x = crate::pipe::pipe();")), 1);
+        assert_eq!(count(&one("src/error.rs", "use crate::os::map::Refusal;")), 1);
+        assert_eq!(
+            count(&one("src/pool/mod.rs", "use crate::{process::P, queue::{pool, manager}, sync, os};")),
+            0
+        );
+        assert_eq!(
+            count(&one(
+                "src/sync/lock.rs",
+                "use crate::{\n    error::{pool,\n    queue},\n    region::A,\n};"
+            )),
+            0
+        );
+        assert_eq!(
+            count(&one("src/os/futex.rs", "// use crate::sync::Lock;\nlet x = my_crate::sync::a;")),
+            0
+        );
+        assert_eq!(count(&one("src/sync/lock.rs", "use crate::sync::owner::OwnerWord;")), 0);
+        assert_eq!(count(&one("src/lib.rs", "use crate::pool::Pool;")), 0);
+    }
+
+    #[test]
+    fn an_edge_with_one_end_is_seen() {
+        let check = edges_without_two_ends;
+        let head =
+            "//! # Ordering edges\n//! - `a`: `unlock` -> `lock`.\n//!\n//! # Crash points\n//! - `b`: x\n";
+        assert_eq!(count(&check("x", &format!("{head}// ORDERING(a): one\n// ORDERING(a): two\n"))), 0);
+        assert_eq!(count(&check("x", &format!("{head}// ORDERING(a): one\n"))), 1);
+        assert_eq!(count(&check("x", head)), 1);
+        assert_eq!(count(&check("x", "// ORDERING(a): one\n// ORDERING(a): two\n")), 1);
+        assert_eq!(count(&check("x", &format!("{head}// ORDERING(a): 1, ORDERING(a), ORDERING(c): 2\n"))), 2);
+        assert_eq!(count(&check("x", "// ORDERING: Relaxed, a hint.\n")), 0);
+    }
+
+    #[test]
+    fn a_crash_point_that_stands_or_is_listed_alone_is_seen() {
+        let check = crash_points_in_one_place_only;
+        let head = "//! # Crash points\n//! - `q.a`: x\n//! - `q.b`, `q.c`: `other` y\n";
+        let all = "// CRASH(q.a): x\n    // CRASH(q.b): y\n// CRASH(q.c): z\n";
+        assert_eq!(count(&check("x", &format!("{head}{all}"))), 0);
+        assert_eq!(count(&check("x", &format!("{head}{all}// CRASH(q.d): w\n"))), 1);
+        assert_eq!(count(&check("x", head)), 3);
+        assert_eq!(count(&check("x", all)), 3);
+    }
+
+    #[test]
+    fn an_unsafe_without_a_reason_is_seen() {
+        let check = unsafe_without_a_reason;
+        assert_eq!(count(&check("x", "fn a() {\n    unsafe { b() }\n}")), 1);
+        assert_eq!(count(&check("x", "// SAFETY: safe.\nunsafe { b() }")), 1);
+        assert_eq!(count(&check("x", "// SAFETY: TODO\nunsafe impl Send for X {}")), 1);
+        assert_eq!(count(&check("x", "// SAFETY: the word is atomic.\nunsafe impl Send for X {}")), 0);
+        assert_eq!(count(&check("x", "// SAFETY: the word is atomic.\nlet x =\n    unsafe { b() };")), 0);
+        assert_eq!(
+            count(&check("x", "// SAFETY: the word is atomic.\nlet x = 1;\nlet y = unsafe { b() };")),
+            1
+        );
+        assert_eq!(
+            count(&check(
+                "x",
+                "// SAFETY: word is atomic.\nunsafe impl Send for X {}\nunsafe impl Sync for X {}"
+            )),
+            1
+        );
+        assert_eq!(count(&check("x", "/// Frees.\npub unsafe fn a() {}")), 1);
+        assert_eq!(count(&check("x", "/// # Safety\n/// It is mapped.\n#[inline]\npub unsafe fn a() {}")), 0);
+        assert_eq!(count(&check("x", "let x = \"unsafe { b() }\"; // unsafe {")), 0);
+    }
+
+    #[test]
+    fn a_cfg_inside_a_function_is_seen() {
+        let check = misplaced_cfgs;
+        assert_eq!(
+            count(&check("src/sync/a.rs", "#[cfg(not(loom))]\nmod a;\n#[cfg(loom)]\npub(crate) use b;")),
+            0
+        );
+        assert_eq!(count(&check("src/sync/a.rs", "#[cfg(all(test, loom))]\n#[allow(x)]\nmod models;")), 0);
+        assert_eq!(count(&check("src/sync/a.rs", "#[cfg(not(loom))]\nconst _: () = {};")), 0);
+        assert_eq!(count(&check("src/sync/a.rs", "#[cfg(not(loom))]\nfn a() {}")), 1);
+        assert_eq!(count(&check("src/sync/a.rs", "if cfg!(loom) {\n    x();\n}")), 1);
+        assert_eq!(count(&check("src/sync/a.rs", "#[cfg(any(loom, mutants))]\nlet x = 1;")), 1);
+        assert_eq!(count(&check("src/sync/a.rs", "#[cfg_attr(loom, allow(x))]\nmod a;")), 1);
+        assert_eq!(count(&check("src/primitive/a.rs", "#[cfg(loom)]\nfn a() {}")), 0);
+    }
+
+    #[test]
+    fn an_atomic_beside_the_seam_is_seen() {
+        let check = atomics_beside_the_seam;
+        assert_eq!(count(&check("src/sync/a.rs", "use std::sync::atomic::AtomicU32;")), 1);
+        assert_eq!(count(&check("src/sync/a.rs", "let x = core::sync::atomic::fence(y);")), 1);
+        assert_eq!(count(&check("src/sync/a.rs", "use std::sync::{Arc, atomic::AtomicU32};")), 1);
+        assert_eq!(
+            count(&check("src/sync/a.rs", "// std::sync::atomic\nuse crate::primitive::AtomicU32;")),
+            0
+        );
+        assert_eq!(count(&check("src/primitive/a.rs", "use std::sync::atomic::AtomicU32;")), 0);
+    }
+
+    #[test]
+    fn a_long_file_and_a_long_line_are_seen() {
+        assert_eq!(count(&too_long("x", &"a\n".repeat(MAX_LINES))), 0);
+        assert_eq!(count(&too_long("x", &"a\n".repeat(MAX_LINES + 1))), 1);
+        assert_eq!(count(&too_long("x", &"ä".repeat(MAX_COLUMNS))), 0);
+        assert_eq!(count(&too_long("x", &"ä".repeat(MAX_COLUMNS + 1))), 1);
+    }
+
+    #[test]
+    fn what_is_left_undone_is_seen() {
+        let (undone, ignored) = (["to", "do!()"].concat(), ["#[ig", "nore]"].concat());
+        assert_eq!(count(&left_undone("x", &undone)), 1);
+        assert_eq!(count(&left_undone("x", &ignored)), 1);
+        assert_eq!(count(&left_undone("x", &["unimple", "mented!(1)"].concat())), 1);
+        assert_eq!(count(&left_undone("x", &format!("// {undone}\nlet x = \"{undone}\";"))), 0);
+    }
+}
