@@ -1,13 +1,11 @@
-//! What `Lock` promises, with really forked children.
+//! What `Lock` promises while all live, with really forked children. `lock_deaths.rs` has the rest.
 //!
-//! The first three restate CPython's `_TestLock`; the rest is about what CPython's suite never does: killing a process
-//! that takes part.
+//! The first three restate CPython's `_TestLock`.
 
 mod support;
 
 use std::{
-    ffi::CString,
-    fs, mem,
+    mem,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
     thread,
@@ -17,13 +15,18 @@ use std::{
 use nix::{
     libc,
     sys::{
-        signal::{Signal, kill, raise},
+        signal::{Signal, kill},
         wait::WaitStatus,
     },
-    unistd::{execv, gettid},
+    unistd::gettid,
 };
-use pshared::{Deadline, Lock, LockError, LockGuard, Region};
-use support::{fork_child, is_asleep_in_futex, page::Page, until};
+use pshared::{Deadline, Lock, LockError};
+use support::{
+    fork_child, is_asleep_in_futex,
+    locks::{fork_and_hold, hold, is_free, many_locks, owner_died, panic_quietly, poisoned},
+    page::Page,
+    until,
+};
 
 fn main() -> ExitCode {
     support::main(support::tests![
@@ -37,90 +40,21 @@ fn main() -> ExitCode {
         signals_neither_end_nor_shorten_a_wait,
         a_sleeper_gets_the_lock_when_it_is_freed,
         a_stopped_holder_is_not_a_dead_one,
-        lock_reports_owner_died_when_its_holder_is_killed,
-        every_form_of_taking_reports_a_death_with_the_guard_inside,
-        a_death_is_reported_until_somebody_makes_it_consistent,
-        an_heir_that_dies_leaves_the_same_report,
-        sleepers_learn_of_a_death_and_pass_the_lock_on_as_they_die,
         a_panic_poisons_until_somebody_makes_it_consistent,
         a_panic_before_the_lock_was_taken_does_not_poison,
         a_child_that_panics_poisons_for_its_parent,
-        a_thread_that_ends_holding_is_a_dead_holder,
-        a_process_that_exits_holding_is_a_dead_holder,
-        an_exec_while_holding_is_a_death,
         a_guard_dropped_in_a_forked_child_does_nothing,
         a_guard_dropped_in_a_childs_child_does_nothing,
         a_copied_guard_does_not_free_what_the_child_took_itself,
         a_copied_guard_cannot_make_the_lock_consistent,
         a_child_holds_none_of_its_parents_locks,
-        all_locks_of_a_killed_process_are_marked_in_any_release_order,
-        libcs_robust_mutexes_and_ours_share_one_list,
         a_thread_may_hold_2040_locks_and_no_more,
-        all_2040_locks_of_a_killed_process_are_marked,
-        a_forgotten_guard_keeps_its_memory_and_the_list_whole,
-        a_forgotten_guards_lock_is_reported_when_its_thread_is_gone,
-        a_sleeper_killed_in_its_sleep_does_not_swallow_the_next_wake,
-        a_sleeper_killed_as_it_is_woken_does_not_swallow_the_wake,
         a_hundred_processes_count_exactly,
-        counting_stays_exact_while_holders_are_killed,
-        ten_thousand_deaths_leave_the_lock_as_it_was,
         a_lock_is_sent_and_shared_between_threads,
         a_clone_is_the_same_lock,
         debug_output_tells_state_and_owner,
         errors_say_what_happened,
     ])
-}
-
-/// The calling thread holds the lock from now on, whatever the lock has to say.
-fn hold(lock: &Lock) {
-    mem::forget(lock.lock().or_else(|error| error.into_guard().ok_or(())).expect("the lock"));
-}
-
-fn is_free(lock: &Lock) -> bool {
-    lock.try_lock().is_ok()
-}
-
-fn owner_died<'a>(taken: Result<LockGuard<'a>, LockError<LockGuard<'a>>>) -> LockGuard<'a> {
-    match taken {
-        Err(LockError::OwnerDied(guard)) => guard,
-        other => panic!("expected OwnerDied, not {other:?}"),
-    }
-}
-
-fn poisoned<'a>(taken: Result<LockGuard<'a>, LockError<LockGuard<'a>>>) -> LockGuard<'a> {
-    match taken {
-        Err(LockError::Poisoned(guard)) => guard,
-        other => panic!("expected Poisoned, not {other:?}"),
-    }
-}
-
-/// Forks a child that runs `body` and then holds on until it is killed; returns when `body` is through.
-fn fork_and_hold(body: impl FnOnce()) -> support::Child {
-    let page = Page::new();
-    let child = fork_child(|| {
-        body();
-        page.set(0, 1);
-        sleep_for_ever();
-    });
-    until(|| page.get(0) == 1);
-    child
-}
-
-fn sleep_for_ever() -> ! {
-    loop {
-        thread::sleep(Duration::from_secs(1000));
-    }
-}
-
-/// Panics without a message on stderr.
-fn panic_quietly() -> ! {
-    panic::resume_unwind(Box::new(()))
-}
-
-/// How many mappings of this crate's memory this process has.
-fn our_mappings() -> usize {
-    let maps = fs::read_to_string("/proc/self/maps").expect("maps");
-    maps.lines().filter(|line| line.contains("memfd:pshared")).count()
 }
 
 // CPython, _TestLock.test_lock: acquire, a second acquire(False) is refused, release.
@@ -264,90 +198,6 @@ fn a_stopped_holder_is_not_a_dead_one() {
     holder.join_ok();
 }
 
-fn lock_reports_owner_died_when_its_holder_is_killed() {
-    let lock = Lock::new().unwrap();
-    let ready = Lock::new().unwrap();
-    let gate = ready.lock().unwrap();
-    let holder = fork_child(|| {
-        mem::forget(lock.lock().unwrap());
-        let _ = ready.lock();
-    });
-    holder.until_asleep();
-    assert!(matches!(lock.lock_timeout(Duration::from_millis(10)), Err(LockError::TimedOut)));
-    holder.kill();
-    owner_died(lock.lock()).make_consistent();
-    drop(lock.lock().unwrap());
-    drop(gate);
-}
-
-fn every_form_of_taking_reports_a_death_with_the_guard_inside() {
-    let lock = Lock::new().unwrap();
-    for form in 0..4 {
-        fork_and_hold(|| hold(&lock)).kill();
-        let mut guard = owner_died(match form {
-            0 => lock.lock(),
-            1 => lock.try_lock(),
-            2 => lock.lock_timeout(Duration::from_millis(1)),
-            _ => lock.lock_deadline(Deadline::now()),
-        });
-        assert!(!is_free(&lock), "the guard inside holds");
-        guard.make_consistent();
-        drop(guard);
-        assert!(is_free(&lock));
-    }
-}
-
-fn a_death_is_reported_until_somebody_makes_it_consistent() {
-    let lock = Lock::new().unwrap();
-    fork_and_hold(|| hold(&lock)).kill();
-    for _ in 0..3 {
-        drop(owner_died(lock.lock()));
-    }
-    fork_child(|| drop(owner_died(lock.try_lock()))).join_ok();
-    fork_child(|| owner_died(lock.lock()).make_consistent()).join_ok();
-    for _ in 0..3 {
-        drop(lock.lock().unwrap());
-    }
-}
-
-fn an_heir_that_dies_leaves_the_same_report() {
-    let lock = Lock::new().unwrap();
-    for _ in 0..5 {
-        fork_and_hold(|| hold(&lock)).kill();
-    }
-    // One that dies after it made the data consistent has changed them again, for all we know.
-    fork_and_hold(|| {
-        let mut guard = owner_died(lock.lock());
-        guard.make_consistent();
-        mem::forget(guard);
-    })
-    .kill();
-    owner_died(lock.lock()).make_consistent();
-    assert!(is_free(&lock));
-}
-
-fn sleepers_learn_of_a_death_and_pass_the_lock_on_as_they_die() {
-    let lock = Lock::new().unwrap();
-    let page = Page::new();
-    let holder = fork_and_hold(|| hold(&lock));
-    let sleepers: Vec<_> = (0..10)
-        .map(|_| {
-            fork_child(|| {
-                mem::forget(owner_died(lock.lock()));
-                page.add(0, 1);
-                raise(Signal::SIGKILL).unwrap();
-            })
-        })
-        .collect();
-    sleepers.iter().for_each(support::Child::until_asleep);
-    holder.kill();
-    for sleeper in sleepers {
-        assert!(matches!(sleeper.join(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
-    }
-    assert_eq!(page.get(0), 10);
-    owner_died(lock.lock()).make_consistent();
-}
-
 fn a_panic_poisons_until_somebody_makes_it_consistent() {
     let lock = Lock::new().unwrap();
     let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -397,55 +247,6 @@ fn a_child_that_panics_poisons_for_its_parent() {
     assert!(matches!(child.join(), WaitStatus::Exited(_, 101)));
     poisoned(lock.lock()).make_consistent();
     assert!(is_free(&lock));
-}
-
-fn a_thread_that_ends_holding_is_a_dead_holder() {
-    let lock = Lock::new().unwrap();
-    for _ in 0..100 {
-        thread::scope(|scope| scope.spawn(|| hold(&lock)).join()).unwrap();
-        owner_died(lock.lock()).make_consistent();
-    }
-    // While others sleep on it, in the same process and in another.
-    let page = Page::new();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            hold(&lock);
-            page.set(0, 1);
-            until(|| page.get(1) == 1);
-        });
-        until(|| page.get(0) == 1);
-        let sleeper = scope.spawn(|| drop(owner_died(lock.lock())));
-        thread::sleep(Duration::from_millis(20));
-        page.set(1, 1);
-        sleeper.join().unwrap();
-    });
-    owner_died(lock.lock()).make_consistent();
-    assert!(is_free(&lock));
-}
-
-fn a_process_that_exits_holding_is_a_dead_holder() {
-    let lock = Lock::new().unwrap();
-    fork_child(|| hold(&lock)).join_ok();
-    owner_died(lock.lock()).make_consistent();
-    assert!(is_free(&lock));
-}
-
-fn an_exec_while_holding_is_a_death() {
-    let (lock, other) = (Lock::new().unwrap(), Lock::new().unwrap());
-    let page = Page::new();
-    let child = fork_child(|| {
-        hold(&lock);
-        hold(&other);
-        page.set(0, 1);
-        let words = [c"sleep".to_owned(), c"1000".to_owned()];
-        let shell: CString = c"/bin/sleep".to_owned();
-        execv(&shell, &words).unwrap();
-    });
-    until(|| page.get(0) == 1);
-    drop(owner_died(lock.lock()));
-    drop(owner_died(other.lock()));
-    assert!(matches!(kill(child.pid(), None), Ok(())), "the process itself lives on");
-    child.kill();
 }
 
 fn a_guard_dropped_in_a_forked_child_does_nothing() {
@@ -524,72 +325,6 @@ fn a_child_holds_none_of_its_parents_locks() {
     drop(lock.lock().unwrap());
 }
 
-fn all_locks_of_a_killed_process_are_marked_in_any_release_order() {
-    let locks: Vec<Lock> = (0..4).map(|_| Lock::new().unwrap()).collect();
-    // Every order in which two of the four are freed before the kill.
-    for (first, second) in (0..4).flat_map(|a| (0..4).map(move |b| (a, b))).filter(|(a, b)| a != b) {
-        fork_and_hold(|| {
-            let mut guards: Vec<_> = locks.iter().map(|lock| Some(lock.lock().unwrap())).collect();
-            guards[first] = None;
-            guards[second] = None;
-            mem::forget(guards);
-        })
-        .kill();
-        for (index, lock) in locks.iter().enumerate() {
-            if index == first || index == second {
-                assert!(lock.try_lock().is_ok(), "{index} was freed before {first}, {second}");
-            } else {
-                owner_died(lock.try_lock()).make_consistent();
-            }
-        }
-    }
-}
-
-fn libcs_robust_mutexes_and_ours_share_one_list() {
-    let ours: Vec<Lock> = (0..3).map(|_| Lock::new().unwrap()).collect();
-    let page = Page::new();
-    let libcs: Vec<_> = (0..3).map(|slot| page.mutex(slot, true)).collect();
-    // Taken in turns: libc's 0, our 0, libc's 1, our 1, libc's 2, our 2. Then these go, in this order, before the kill.
-    let orders: [&[usize]; 8] = [&[], &[2], &[3], &[2, 3], &[3, 2], &[0, 5], &[5, 0, 3], &[1, 4, 2, 3]];
-    for freed in orders {
-        fork_and_hold(|| {
-            let mut guards = [None, None, None];
-            for index in 0..3 {
-                assert_eq!(libcs[index].lock(), 0);
-                guards[index] = Some(ours[index].lock().unwrap());
-            }
-            for &which in freed {
-                if which % 2 == 0 { libcs[which / 2].unlock() } else { guards[which / 2] = None }
-            }
-            mem::forget(guards);
-        })
-        .kill();
-        for which in 0..6 {
-            let was_freed = freed.contains(&which);
-            if which % 2 == 1 {
-                match ours[which / 2].try_lock() {
-                    Ok(_) => assert!(was_freed, "our {} after {freed:?}", which / 2),
-                    Err(LockError::OwnerDied(mut guard)) => {
-                        assert!(!was_freed);
-                        guard.make_consistent();
-                    }
-                    other => panic!("our {} after {freed:?}: {other:?}", which / 2),
-                };
-            } else {
-                let expected = if was_freed { 0 } else { libc::EOWNERDEAD };
-                assert_eq!(libcs[which / 2].lock(), expected, "libc's {} after {freed:?}", which / 2);
-                libcs[which / 2].make_consistent();
-                libcs[which / 2].unlock();
-            }
-        }
-    }
-}
-
-fn many_locks(count: usize) -> Vec<Lock> {
-    let region = Region::anonymous(128 * (count + 1)).unwrap();
-    (0..count).map(|_| Lock::new_in(&region).unwrap()).collect()
-}
-
 fn a_thread_may_hold_2040_locks_and_no_more() {
     let locks = many_locks(2_042);
     let mut guards: Vec<_> = locks[..2_040].iter().map(|lock| lock.lock().unwrap()).collect();
@@ -601,7 +336,7 @@ fn a_thread_may_hold_2040_locks_and_no_more() {
     }
     // Another thread counts for itself; and a place that is given back can be had again.
     thread::scope(|scope| scope.spawn(|| drop(locks[2_040].lock().unwrap())).join()).unwrap();
-    guards.swap_remove(7);
+    drop(guards.swap_remove(7));
     let again = locks[2_041].lock().unwrap();
     assert!(matches!(locks[7].lock(), Err(LockError::TooManyHeld { .. })));
     drop(again);
@@ -609,93 +344,6 @@ fn a_thread_may_hold_2040_locks_and_no_more() {
     fork_child(|| drop(locks[2_041].lock().unwrap())).join_ok();
     drop(guards);
     assert!(locks.iter().all(is_free));
-}
-
-fn all_2040_locks_of_a_killed_process_are_marked() {
-    let locks = many_locks(2_040);
-    fork_and_hold(|| locks.iter().for_each(hold)).kill();
-    for lock in &locks {
-        owner_died(lock.try_lock()).make_consistent();
-    }
-    assert!(locks.iter().all(is_free));
-}
-
-fn a_forgotten_guard_keeps_its_memory_and_the_list_whole() {
-    let (before, after) = (Lock::new().unwrap(), Lock::new().unwrap());
-    let page = Page::new();
-    let libcs = page.mutex(0, true);
-    fork_and_hold(|| {
-        hold(&before);
-        let mapped = our_mappings();
-        {
-            let region = Region::anonymous(1 << 16).unwrap();
-            hold(&Lock::new_in(&region).unwrap());
-        }
-        assert_eq!(our_mappings(), mapped + 1, "memory with a held lock was unmapped");
-        {
-            let region = Region::anonymous(1 << 16).unwrap();
-            drop(Lock::new_in(&region).unwrap().lock().unwrap());
-        }
-        assert_eq!(our_mappings(), mapped + 1, "memory with a free lock stayed");
-        // Linking behind the forgotten entry writes to it.
-        assert_eq!(libcs.lock(), 0);
-        hold(&after);
-    })
-    .kill();
-    drop(owner_died(before.try_lock()));
-    drop(owner_died(after.try_lock()));
-    assert_eq!(libcs.lock(), libc::EOWNERDEAD);
-    libcs.make_consistent();
-    libcs.unlock();
-}
-
-fn a_forgotten_guards_lock_is_reported_when_its_thread_is_gone() {
-    let lock = Lock::new().unwrap();
-    let clone = lock.clone();
-    thread::spawn(move || hold(&clone)).join().unwrap();
-    owner_died(lock.try_lock()).make_consistent();
-    // With the thread gone, nothing keeps memory that only it had a handle to.
-    let mapped = our_mappings();
-    thread::spawn(|| hold(&Lock::new_in(&Region::anonymous(4096).unwrap()).unwrap())).join().unwrap();
-    assert!(our_mappings() <= mapped + 1);
-}
-
-fn a_sleeper_killed_in_its_sleep_does_not_swallow_the_next_wake() {
-    let lock = Lock::new().unwrap();
-    for round in 0..100 {
-        let guard = lock.lock().unwrap();
-        let victim = fork_child(|| drop(lock.lock().unwrap()));
-        victim.until_asleep();
-        let sleeper = fork_child(|| drop(lock.lock().unwrap()));
-        sleeper.until_asleep();
-        // Both orders of the two queue places.
-        let (victim, sleeper) = if round % 2 == 0 { (victim, sleeper) } else { (sleeper, victim) };
-        victim.kill();
-        drop(guard);
-        sleeper.join_ok();
-    }
-    assert!(is_free(&lock));
-}
-
-fn a_sleeper_killed_as_it_is_woken_does_not_swallow_the_wake() {
-    let lock = Lock::new().unwrap();
-    for _ in 0..300 {
-        let guard = lock.lock().unwrap();
-        let victim = fork_child(|| drop(lock.lock()));
-        victim.until_asleep();
-        let sleeper = fork_child(|| drop(lock.lock()));
-        sleeper.until_asleep();
-        drop(guard);
-        kill(victim.pid(), Signal::SIGKILL).unwrap();
-        sleeper.join_ok();
-        let _ = victim.join();
-        // The victim may have died holding.
-        match lock.try_lock() {
-            Ok(_) => {}
-            Err(LockError::OwnerDied(mut guard)) => guard.make_consistent(),
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 fn a_hundred_processes_count_exactly() {
@@ -718,59 +366,6 @@ fn a_hundred_processes_count_exactly() {
     children.into_iter().for_each(support::Child::join_ok);
     assert_eq!(page.get(0), 100 * EACH);
     assert!(is_free(&lock));
-}
-
-fn counting_stays_exact_while_holders_are_killed() {
-    let lock = Lock::new().unwrap();
-    let page = Page::new();
-    let (data, check, stop) = (0, 1, 2);
-    let work = || {
-        while page.get(stop) == 0 {
-            let mut guard = match lock.lock() {
-                Ok(guard) => guard,
-                Err(LockError::OwnerDied(guard)) => {
-                    // The dead may have stood between the two: the first is taken back.
-                    page.set(data, page.get(check));
-                    guard
-                }
-                Err(other) => panic!("{other:?}"),
-            };
-            assert_eq!(page.get(data), page.get(check));
-            page.add_one_in_two_steps(data);
-            page.add_one_in_two_steps(check);
-            guard.make_consistent();
-        }
-    };
-    let steady: Vec<_> = (0..2).map(|_| fork_child(work)).collect();
-    for round in 0..300 {
-        let victim = fork_child(work);
-        thread::sleep(Duration::from_micros(500 + 7 * round));
-        victim.kill();
-    }
-    page.set(stop, 1);
-    steady.into_iter().for_each(support::Child::join_ok);
-    assert!(page.get(data) > 0);
-}
-
-fn ten_thousand_deaths_leave_the_lock_as_it_was() {
-    let lock = Lock::new().unwrap();
-    let count_maps = || fs::read_to_string("/proc/self/maps").expect("maps").lines().count();
-    fork_child(|| hold(&lock)).join_ok();
-    owner_died(lock.lock()).make_consistent();
-    let (descriptors, mappings, ours) = (support::descriptors(), count_maps(), our_mappings());
-    let fresh = format!("{lock:?}");
-    for _ in 0..10_000 {
-        let child = fork_child(|| {
-            hold(&lock);
-            raise(Signal::SIGKILL).unwrap();
-        });
-        assert!(matches!(child.join(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
-        owner_died(lock.try_lock()).make_consistent();
-    }
-    assert_eq!((support::descriptors(), our_mappings()), (descriptors, ours));
-    assert!(count_maps() <= mappings + 2, "{mappings} mappings before, {} after", count_maps());
-    assert_eq!(format!("{lock:?}"), fresh);
-    drop(lock.try_lock().unwrap());
 }
 
 fn a_lock_is_sent_and_shared_between_threads() {
