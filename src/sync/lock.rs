@@ -141,7 +141,12 @@ impl RawLock {
     /// Takes the lock. Not more than [`MAX_HELD`] may be held: whoever lets users hold it looks before.
     #[inline]
     pub(crate) fn lock(&self, patience: Patience) -> Result<Suspicion, Refused> {
-        let me = me();
+        self.lock_as(me(), patience)
+    }
+
+    /// The same, for a caller that knows itself already.
+    #[inline]
+    fn lock_as(&self, me: Me, patience: Patience) -> Result<Suspicion, Refused> {
         self.robust.announce(me);
         // CRASH(lock.pending): nothing is ours yet; if the word is free and somebody sleeps, the kernel wakes one.
         // ORDERING(handover): Acquire, so that we see what the last holder wrote.
@@ -438,11 +443,12 @@ impl<'a> LockGuard<'a> {
     /// Takes `lock` on behalf of a user, who may hold only so many.
     #[inline]
     pub(crate) fn take(lock: &'a RawLock, patience: Patience) -> Result<Self, LockError<Self>> {
-        let held = me().held();
+        let me = me();
+        let held = me.held();
         if held >= MAX_HELD {
             return Err(LockError::TooManyHeld { held, limit: MAX_HELD });
         }
-        let suspicion = match lock.lock(patience) {
+        let suspicion = match lock.lock_as(me, patience) {
             Ok(suspicion) => suspicion,
             Err(Refused::WouldBlock) => return Err(LockError::WouldBlock),
             Err(Refused::TimedOut) => return Err(LockError::TimedOut),
