@@ -17,7 +17,7 @@
 //!   sleeps, WAITERS is set.
 //! - I3: from before the exchange that takes until after the exchange that frees, this thread's pending slot or list
 //!   names the lock; and while it waits, its pending slot does. So if the lock is free with WAITERS, a woken thread is
-//!   on its way, or the kernel wakes another when that one dies.
+//!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies.
 //! - I4: WAITERS goes only together with waking *all*. A contended release that woke nobody leaves it set and notes
 //!   `stale`; the next contended release clears the word and wakes whoever there is.
 //! - I5: a held lock is in the list before the pending slot is emptied, and out of it before the word is freed: once
@@ -32,10 +32,14 @@
 //! - `lock.taken`: ours, not yet linked. Pending: the kernel marks it.
 //! - `lock.held`: ours and linked. The kernel marks it.
 //! - `lock.unlinked`: ours, no longer linked. Pending: the kernel marks it.
+//! - `lock.unrung`: freed without a look at WAITERS that came in between, still pending. The kernel wakes one; or it is
+//!   another's already, with WAITERS, and that one's release wakes.
 //! - `lock.freed`: free, still pending. The kernel wakes one: at worst for nothing.
 //!
-//! A contended release is one FUTEX_WAKE_OP, so no death parts the release from the wake. A sleeper that dies woken
-//! dies with the word pending: free, and the kernel wakes the next; taken by another, and that one's release does.
+//! A release that sees WAITERS is one FUTEX_WAKE_OP, so no death parts the release from the wake. One that sees none
+//! subtracts its TID, which keeps a bit that came since, and costs less than an exchange that compares. A sleeper that
+//! dies woken dies with the word pending: free, and the kernel wakes the next; taken by another, and that one's
+//! release does.
 //!
 //! Sources: futex(2), get_robust_list(2); for I2, glibc bug 20973.
 
@@ -255,15 +259,33 @@ impl RawLock {
         }
         // CRASH(lock.unlinked): pending and ours: the kernel marks it.
         let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
-        // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote.
-        if let Err(seen) = self.robust.compare_exchange(me.tid, 0, release, Relaxed) {
-            self.unlock_contended(OwnerWord(seen));
+        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
+        let seen = OwnerWord(self.robust.load(Relaxed));
+        if seen.0 != me.tid {
+            self.unlock_contended(seen);
+        } else {
+            // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote.
+            let seen = OwnerWord(self.robust.fetch_sub(me.tid, release));
+            if seen.0 != me.tid {
+                self.wake_latecomer();
+            }
         }
         if mutant(Mutant::ReleaseBeforeUnlink) {
             self.robust.unlink(me);
         }
         // CRASH(lock.freed): pending and free, or already another's: at worst one sleeper wakes for nothing.
         me.retract();
+    }
+
+    /// Wakes whoever announced itself between the look and the release, which left the word free with WAITERS.
+    #[cold]
+    fn wake_latecomer(&self) {
+        // CRASH(lock.unrung): free with WAITERS and still pending: the kernel wakes one in our place; or another's,
+        // WAITERS kept, and its release wakes.
+        if self.robust.wake(1) == 0 {
+            // ORDERING: Relaxed, a hint between holders.
+            self.stale.store(1, Relaxed);
+        }
     }
 
     /// Frees the lock and wakes, in one step (I4). WAKE_OP is a full barrier: `handover` holds.
