@@ -34,3 +34,8 @@ pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{Lock, LockGuard};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
+
+/// The example of `README.md` is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
