@@ -148,24 +148,55 @@ impl<G> fmt::Display for LockError<G> {
 
 impl<G> Error for LockError<G> {}
 
-/// Why an [`Array`](crate::Array) was not touched.
+/// Why a one-call method of [`Array`](crate::Array) did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ArrayError {
     /// Elements beyond the end were asked for.
     OutOfRange {
-        /// The element, or the end of the range.
-        index: usize,
+        /// One past the last element asked for.
+        end: usize,
         /// How many elements there are.
         len: usize,
     },
+    /// A holder died in the middle of a change, and nobody has repaired it.
+    OwnerDied,
+    /// A holder panicked in the middle of a change, likewise.
+    Poisoned,
+    /// The calling thread holds the array's lock: use its guard.
+    AlreadyHeld,
+    /// The calling thread holds as many locks as the kernel would look through at its death.
+    TooManyHeld {
+        /// How many it holds.
+        held: u32,
+        /// How many it may hold.
+        limit: u32,
+    },
+}
+
+impl ArrayError {
+    /// From a lock that was waited for without limit. A guard inside is dropped, and the doubt stays.
+    pub(crate) fn from_lock<G>(error: LockError<G>) -> ArrayError {
+        match error {
+            LockError::OwnerDied(_) => ArrayError::OwnerDied,
+            LockError::Poisoned(_) => ArrayError::Poisoned,
+            LockError::TooManyHeld { held, limit } => ArrayError::TooManyHeld { held, limit },
+            LockError::AlreadyHeld | LockError::WouldBlock | LockError::TimedOut => ArrayError::AlreadyHeld,
+        }
+    }
 }
 
 impl fmt::Display for ArrayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ArrayError::OutOfRange { index, len } => {
-                write!(f, "index {index} is beyond the array of {len} elements")
+            ArrayError::OutOfRange { end, len } => {
+                write!(f, "out of range: need {end} elements, the array has {len}")
+            }
+            ArrayError::OwnerDied => f.write_str("a holder of the array died in the middle of a change"),
+            ArrayError::Poisoned => f.write_str("a holder of the array panicked in the middle of a change"),
+            ArrayError::AlreadyHeld => f.write_str("the calling thread holds the array's lock already"),
+            ArrayError::TooManyHeld { held, limit } => {
+                write!(f, "too many locks held: this thread holds {held}, limit is {limit}")
             }
         }
     }
@@ -174,10 +205,10 @@ impl fmt::Display for ArrayError {
 impl Error for ArrayError {}
 
 /// A value could not be turned into bytes, or bytes into a value.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodecError(Cause);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Cause {
     Postcard(postcard::Error),
     Length { need: usize, have: usize },
@@ -288,17 +319,22 @@ pub enum SendTimeoutError<T> {
 }
 
 /// Why [`Queue::recv`](crate::Queue::recv) has no message.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
     /// The queue is closed and empty.
     Closed,
     /// The message, which is gone, was none of the queue's type.
     Decode(CodecError),
+    /// This process cannot allocate room for the message, which stays in the queue.
+    OutOfMemory {
+        /// Its length in bytes.
+        len: usize,
+    },
 }
 
 /// Why [`Queue::try_recv`](crate::Queue::try_recv) has no message.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryRecvError {
     /// There is none now.
@@ -307,10 +343,15 @@ pub enum TryRecvError {
     Closed,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
+    /// As [`RecvError::OutOfMemory`].
+    OutOfMemory {
+        /// The message's length in bytes.
+        len: usize,
+    },
 }
 
 /// Why [`Queue::recv_timeout`](crate::Queue::recv_timeout) has no message.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {
     /// There was none until the time was up.
@@ -319,6 +360,11 @@ pub enum RecvTimeoutError {
     Closed,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
+    /// As [`RecvError::OutOfMemory`].
+    OutOfMemory {
+        /// The message's length in bytes.
+        len: usize,
+    },
 }
 
 /// What the errors of the queue's ends have to say, whatever they are called.
@@ -327,6 +373,7 @@ enum Said<'a> {
     Closed,
     ClosedAndEmpty,
     TooLong(usize, usize),
+    NoMemory(usize),
     Codec(&'a CodecError),
 }
 
@@ -339,6 +386,7 @@ impl fmt::Display for Said<'_> {
             Said::TooLong(len, limit) => {
                 write!(f, "message too long: {len} bytes, the queue holds at most {limit}")
             }
+            Said::NoMemory(len) => write!(f, "not enough memory to receive a message of {len} bytes"),
             Said::Codec(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -410,6 +458,7 @@ impl RecvError {
         match self {
             RecvError::Closed => Said::ClosedAndEmpty,
             RecvError::Decode(error) => Said::Codec(error),
+            RecvError::OutOfMemory { len } => Said::NoMemory(*len),
         }
     }
 }
@@ -420,6 +469,7 @@ impl TryRecvError {
             TryRecvError::Empty => Said::Waiting("the queue is empty"),
             TryRecvError::Closed => Said::ClosedAndEmpty,
             TryRecvError::Decode(error) => Said::Codec(error),
+            TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
         }
     }
 }
@@ -430,6 +480,7 @@ impl RecvTimeoutError {
             RecvTimeoutError::TimedOut => Said::Waiting("the queue was empty until the time was up"),
             RecvTimeoutError::Closed => Said::ClosedAndEmpty,
             RecvTimeoutError::Decode(error) => Said::Codec(error),
+            RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
         }
     }
 }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         values_that_cannot_be_encoded_come_back,
         a_message_of_another_type_is_a_decode_error,
         a_queue_in_a_full_region_is_an_error,
+        a_message_that_cannot_be_allocated_stays,
         a_child_joined_before_its_messages_are_read_does_not_hang,
         killed_processes_lose_nothing_and_double_nothing,
         threads_share_a_queue,
@@ -102,7 +103,7 @@ fn receivers_share_the_messages() {
     }
     queue.close();
     receivers.into_iter().for_each(|receiver| receiver.join_ok());
-    assert!(seen.to_vec().iter().all(|&count| count == 1));
+    assert!(seen.to_vec().unwrap().iter().all(|&count| count == 1));
 }
 
 fn a_receiver_waits_for_a_message() {
@@ -323,6 +324,24 @@ fn a_queue_in_a_full_region_is_an_error() {
         other => panic!("{other:?}"),
     }
     assert_eq!(queue.recv().unwrap(), 1);
+}
+
+fn a_message_that_cannot_be_allocated_stays() {
+    let queue = Queue::<Vec<u8>>::new(48 << 20).unwrap();
+    // The sender's heap is its own: this one stays small.
+    fork_child(|| queue.send(vec![7; 40 << 20]).unwrap()).join_ok();
+    fork_child(|| {
+        let used = support::address_space();
+        let limit = nix::libc::rlimit { rlim_cur: used + (8 << 20), rlim_max: nix::libc::RLIM_INFINITY };
+        // SAFETY: a limit for this child alone.
+        assert_eq!(unsafe { nix::libc::setrlimit(nix::libc::RLIMIT_AS, &limit) }, 0);
+        match queue.recv() {
+            Err(RecvError::OutOfMemory { len }) => assert!(len > 40 << 20),
+            other => panic!("{:?}", other.map(|message| message.len())),
+        }
+    })
+    .join_ok();
+    assert_eq!(queue.recv().unwrap().len(), 40 << 20);
 }
 
 fn a_child_joined_before_its_messages_are_read_does_not_hang() {

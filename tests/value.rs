@@ -34,6 +34,9 @@ fn main() -> ExitCode {
         a_killed_writer_of_an_array_is_reported,
         a_killed_reader_of_an_array_is_not,
         a_panicking_writer_poisons_an_array,
+        a_panicking_reader_does_not_poison_an_array,
+        a_guard_copied_by_a_fork_gives_no_elements,
+        a_child_forked_inside_an_update_commits_nothing,
         arrays_of_no_size_or_too_much_are_errors,
         objects_in_a_full_region_are_errors,
         lock_timeouts_last_at_least_so_long,
@@ -50,7 +53,7 @@ fn a_child_sets_what_the_parent_reads() {
     })
     .join_ok();
     assert_eq!(number.get(), 2.75);
-    assert_eq!(row.to_vec(), [0, -1, -2, -3, -4, -5, -6, -7, -8, -9]);
+    assert_eq!(row.to_vec().unwrap(), [0, -1, -2, -3, -4, -5, -6, -7, -8, -9]);
 }
 
 fn values_of_every_size_come_back_as_they_were() {
@@ -249,14 +252,16 @@ fn an_array_is_negated_by_a_child() {
 
 fn array_indices_are_checked() {
     let array = Array::new(&[1_u8, 2, 3]).unwrap();
-    assert_eq!((array.len(), array.get(2), array.get(3)), (3, Some(3), None));
+    assert_eq!((array.len(), array.get(2)), (3, Ok(3)));
+    assert_eq!(array.get(3), Err(ArrayError::OutOfRange { end: 4, len: 3 }));
+    assert!(array.get(usize::MAX).is_err());
     let error = array.set(3, 9).unwrap_err();
-    assert_eq!(error, ArrayError::OutOfRange { index: 3, len: 3 });
-    assert_eq!(error.to_string(), "index 3 is beyond the array of 3 elements");
+    assert_eq!(error, ArrayError::OutOfRange { end: 4, len: 3 });
+    assert_eq!(error.to_string(), "out of range: need 4 elements, the array has 3");
     assert!(array.copy_from_slice(2, &[1, 1]).is_err());
     assert!(array.copy_from_slice(usize::MAX, &[1, 1]).is_err());
     assert!(array.copy_to_slice(1, &mut [0; 3]).is_err());
-    assert_eq!(array.to_vec(), [1, 2, 3]);
+    assert_eq!(array.to_vec().unwrap(), [1, 2, 3]);
 }
 
 fn array_slices_are_copied_whole() {
@@ -274,9 +279,9 @@ fn array_slices_are_copied_whole() {
     let mut back = vec![Point::zeroed(); 50];
     array.copy_to_slice(25, &mut back).unwrap();
     assert_eq!(back, points);
-    assert_eq!(array.get(24), Some(Point::zeroed()));
+    assert_eq!(array.get(24), Ok(Point::zeroed()));
     array.set(0, point(7)).unwrap();
-    assert_eq!(array.get(0), Some(point(7)));
+    assert_eq!(array.get(0), Ok(point(7)));
 }
 
 fn a_killed_writer_of_an_array_is_reported() {
@@ -292,8 +297,8 @@ fn a_killed_writer_of_an_array_is_reported() {
     });
     until(|| begun.get() == 1);
     writer.kill();
-    assert_eq!(array.get(0), Some(1), "one call takes what is there, and leaves the doubt");
-    array.set(3, 4).unwrap();
+    assert_eq!(array.get(0), Err(ArrayError::OwnerDied));
+    assert_eq!(array.set(3, 4), Err(ArrayError::OwnerDied), "one call does nothing, and leaves the doubt");
     drop(array.lock().unwrap_err().into_guard());
     match array.lock() {
         Err(LockError::OwnerDied(mut guard)) => {
@@ -303,7 +308,7 @@ fn a_killed_writer_of_an_array_is_reported() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(*array.lock().unwrap(), [0, 7, 0, 4]);
+    assert_eq!(*array.lock().unwrap(), [0, 7, 0, 0]);
 }
 
 fn a_killed_reader_of_an_array_is_not() {
@@ -336,6 +341,58 @@ fn a_panicking_writer_poisons_an_array() {
     assert_eq!(*array.lock().unwrap(), [1, 1, 0, 0]);
 }
 
+fn a_panicking_reader_does_not_poison_an_array() {
+    let array = Array::new(&[0_u32; 4]).unwrap();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let guard = array.lock().unwrap();
+        panic!("on purpose: {}", guard[0]);
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(array.get(0), Ok(0));
+}
+
+fn a_guard_copied_by_a_fork_gives_no_elements() {
+    let array = Array::new(&[1_u32; 4]).unwrap();
+    let mut guard = array.lock().unwrap();
+    fork_child(|| {
+        assert!(catch_unwind(AssertUnwindSafe(|| guard[0] = 2)).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| guard[0])).is_err());
+    })
+    .join_ok();
+    assert_eq!(guard[0], 1);
+}
+
+fn a_child_forked_inside_an_update_commits_nothing() {
+    let value = Value::new([1_u64; 4]).unwrap();
+    let child = value.update(|row| {
+        let child = fork_child(|| {});
+        *row = [2; 4];
+        child
+    });
+    child.join_ok();
+    // The child of this one goes the whole way back through `update`.
+    let outer = fork_child(|| {
+        let mut child = None;
+        value.update(|row| {
+            *row = [3; 4];
+            // SAFETY: one thread; the child runs on through `update` and leaves by `_exit`.
+            match unsafe { nix::unistd::fork() }.unwrap() {
+                nix::unistd::ForkResult::Child => *row = [99; 4],
+                nix::unistd::ForkResult::Parent { child: pid } => {
+                    nix::sys::wait::waitpid(pid, None).unwrap();
+                    child = Some(pid);
+                }
+            }
+        });
+        if child.is_none() {
+            // SAFETY: leaves the copy.
+            unsafe { nix::libc::_exit(0) }
+        }
+    });
+    outer.join_ok();
+    assert_eq!(value.get(), [3; 4]);
+}
+
 fn arrays_of_no_size_or_too_much_are_errors() {
     assert!(matches!(Array::<u64>::new(&[]), Err(RegionError::ZeroSize)));
     assert!(matches!(Array::<[u8; 0]>::zeroed(5), Err(RegionError::ZeroSize)));
@@ -353,6 +410,11 @@ fn objects_in_a_full_region_are_errors() {
     assert!(matches!(Value::new_in(&region, 0_u8), Err(RegionError::NoRoom { .. })));
     assert!(matches!(Array::new_in(&region, &[0_u8]), Err(RegionError::NoRoom { .. })));
     drop(region);
+    let region = Region::anonymous(4096).unwrap();
+    let room = region.room();
+    assert!(matches!(Value::new_in(&region, [0_u8; 3000]), Err(RegionError::NoRoom { .. })));
+    assert!(matches!(Array::<u8>::zeroed_in(&region, 3_900), Err(RegionError::NoRoom { .. })));
+    assert_eq!(region.room(), room, "an object that did not fit took nothing");
     assert_eq!(kept.get(), [7; 8], "a handle keeps its region");
 }
 

@@ -19,7 +19,7 @@
 //!
 //! Sources: futex(2), futex_waitv(2), kernel/futex/.
 
-use std::{io, ptr};
+use std::{io, ptr, sync::OnceLock, time::Duration};
 
 use nix::libc;
 
@@ -122,13 +122,50 @@ pub(crate) unsafe fn wait_two(
         reserved: 0,
     };
     let waiters = [waiter(first), waiter(second)];
+    if NO_WAITV.get().is_some() {
+        // SAFETY: passed on.
+        return unsafe { wait_two_in_slices(first, second, deadline) };
+    }
     let limit = deadline.map(|d| d.as_timespec());
     let limit = limit.as_ref().map_or(ptr::null(), |t| t as *const libc::timespec);
     // SAFETY: two waiters as the kernel lays them out, of words that the caller vouches for; flags are 0.
     let result = unsafe {
         libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), 2_u32, 0_u32, limit, libc::CLOCK_MONOTONIC)
     };
+    if result < 0 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
+        let _ = NO_WAITV.set(());
+        // SAFETY: passed on.
+        return unsafe { wait_two_in_slices(first, second, deadline) };
+    }
     ended(result, "futex_waitv")
+}
+
+/// Set when this kernel has no futex_waitv, or a filter forbids it.
+static NO_WAITV: OnceLock<()> = OnceLock::new();
+
+/// [`wait_two`] without the system call: sleeps on the first word, and looks at the second every 10 ms.
+///
+/// # Safety
+/// As for [`wait_two`].
+unsafe fn wait_two_in_slices(
+    first: (*const u32, u32),
+    second: (*const u32, u32),
+    deadline: Option<Deadline>,
+) -> Wake {
+    const SLICE: Duration = Duration::from_millis(10);
+    loop {
+        // SAFETY: the caller vouches for the word.
+        if unsafe { second.0.read_volatile() } != second.1 {
+            return Wake::Changed;
+        }
+        let slice = Deadline::after(SLICE);
+        let last = deadline.filter(|&deadline| deadline <= slice);
+        // SAFETY: passed on.
+        match unsafe { wait(first.0, first.1, Some(last.unwrap_or(slice))) } {
+            Wake::TimedOut if last.is_none() => {}
+            ended => return ended,
+        }
+    }
 }
 
 /// Wakes at most `count` sleepers of `word`; says how many there were.
@@ -165,8 +202,8 @@ pub(crate) unsafe fn wake_op(word: *const u32, change: Change, count: u32) -> u3
 /// Makes `change` to `word` and wakes every sleeper of `word` and of `other`, in one step (F2).
 ///
 /// # Safety
-/// Both point to aligned words, `word` to a writable one; the old value of `word` is not `never`, which has at
-/// most 11 bits.
+/// Both point to aligned words, `word` to a writable one. If the old value of `word` is 0x7ff, its own sleepers are
+/// passed over: so it must not be one that anybody sleeps on.
 pub(crate) unsafe fn wake_op_both(word: *const u32, change: Change, other: *const u32) -> u32 {
     // The kernel wakes the sleepers of its first address, and those of the changed word only if the comparison
     // holds: so it is given "old value is not NEVER", which always holds.
@@ -230,8 +267,6 @@ fn refused(call: &str, error: Option<i32>) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -252,6 +287,19 @@ mod tests {
         assert!(deadline.has_passed());
         // SAFETY: as above.
         assert_eq!(unsafe { wait_two((&word, 7), (&word, 7), Some(deadline)) }, Wake::TimedOut);
+    }
+
+    #[test]
+    fn slices_do_what_futex_waitv_does() {
+        let word = 7_u32;
+        let deadline = Deadline::after(Duration::from_millis(25));
+        // SAFETY: `word` lives on this stack.
+        assert_eq!(unsafe { wait_two_in_slices((&word, 7), (&word, 8), None) }, Wake::Changed);
+        // SAFETY: as above.
+        assert_eq!(unsafe { wait_two_in_slices((&word, 8), (&word, 7), None) }, Wake::Changed);
+        // SAFETY: as above.
+        assert_eq!(unsafe { wait_two_in_slices((&word, 7), (&word, 7), Some(deadline)) }, Wake::TimedOut);
+        assert!(deadline.has_passed());
     }
 
     #[test]

@@ -6,7 +6,11 @@
 //!
 //! Sources: memfd_create(2), fallocate(2), fcntl(2) on seals, proc_meminfo(5).
 
-use std::{fs, io, os::fd::AsRawFd, os::fd::OwnedFd};
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
@@ -21,6 +25,9 @@ use nix::{
 
 /// Above this size the figures of the machine are looked up first: below, the look-up would cost more than it saves.
 const ASK_FIRST: usize = 16 << 20;
+
+/// What one fallocate(2) is asked for: a few milliseconds of it.
+const PIECE: usize = 4 << 20;
 
 /// Why memory could not be had. `available` is in bytes, and known for what is refused before the kernel is asked.
 #[derive(Debug)]
@@ -37,10 +44,13 @@ pub(crate) fn sealed_memfd(size: usize) -> Result<OwnedFd, Refusal> {
         |call: &'static str| move |error: Errno| Refusal { call, available: None, source: error.into() };
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let fd = memfd_create(c"pshared", flags).map_err(failed("memfd_create"))?;
-    let length = libc::off_t::try_from(size).map_err(|_| failed("fallocate")(Errno::EFBIG))?;
-    while let Err(error) = fallocate(&fd, FallocateFlags::empty(), 0, length) {
-        if error != Errno::EINTR {
-            return Err(failed("fallocate")(error));
+    // In pieces: a signal makes some kernels undo a whole call, and a timer could do so for ever.
+    for start in (0..size).step_by(PIECE) {
+        let (start, length) = (start as libc::off_t, PIECE.min(size - start) as libc::off_t);
+        while let Err(error) = fallocate(&fd, FallocateFlags::empty(), start, length) {
+            if error != Errno::EINTR {
+                return Err(failed("fallocate")(error));
+            }
         }
     }
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
@@ -72,7 +82,7 @@ fn fits_the_machine(size: usize) -> Result<(), Refusal> {
         return Err(Refusal { call: "RLIMIT_FSIZE", available: Some(limit), source });
     }
     if size >= ASK_FIRST
-        && let Some(available) = memory_available()
+        && let Some(available) = memory_available().into_iter().chain(cgroup_available()).min()
         && need > available
     {
         let source = Errno::ENOMEM.into();
@@ -90,4 +100,17 @@ fn memory_available() -> Option<u64> {
         Some(kib << 10)
     };
     Some(field("MemAvailable:")? + field("SwapFree:").unwrap_or(0))
+}
+
+/// What the memory limits of this process's cgroup and those above it still allow, in bytes, where there are any.
+fn cgroup_available() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let number = |file: String| -> Option<u64> { fs::read_to_string(file).ok()?.trim().parse().ok() };
+    let left = |group: &Path| {
+        let group = group.display();
+        let limit = number(format!("/sys/fs/cgroup{group}/memory.max"))?;
+        Some(limit.saturating_sub(number(format!("/sys/fs/cgroup{group}/memory.current"))?))
+    };
+    Path::new(own).ancestors().filter_map(left).min()
 }

@@ -106,11 +106,13 @@ fn register_by_libc() {
 /// Asked once per program, by the death of a thread: 0.1 ms. Forked children inherit the answer.
 pub(crate) fn wakes_for_free_pending_word() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| probe().unwrap_or(false))
+    // A signal handler can spoil a try.
+    *ANSWER.get_or_init(|| (0..3).find_map(|_| probe().unwrap_or(Some(false))).unwrap_or(false))
 }
 
 /// The calling thread sleeps; another moves it onto a free word with WAITERS, names that word as pending, and ends.
-fn probe() -> io::Result<bool> {
+/// `None` when a signal handler ran meanwhile.
+fn probe() -> io::Result<Option<bool>> {
     #[repr(C, align(64))]
     struct Words {
         gate: u32,
@@ -133,17 +135,15 @@ fn probe() -> io::Result<bool> {
         unsafe { ptr::write_volatile(&mut (*head).pending, (free + WORD_TO_ENTRY) as *mut Entry) };
         Ok(())
     })?;
-    let woken = loop {
-        // SAFETY: `words.gate` lives on this stack.
-        match unsafe { futex::wait(gate as *const u32, 0, Some(limit)) } {
-            Wake::Woken => break true,
-            Wake::TimedOut => break false,
-            Wake::Changed | Wake::Interrupted => {}
-        }
+    // SAFETY: `words.gate` lives on this stack.
+    let woken = match unsafe { futex::wait(gate as *const u32, 0, Some(limit)) } {
+        Wake::Woken => Some(true),
+        Wake::TimedOut => Some(false),
+        Wake::Changed | Wake::Interrupted => None,
     };
     match victim.join() {
         Ok(result) => result.map(|()| woken),
-        Err(_) => Ok(false),
+        Err(_) => Ok(Some(false)),
     }
 }
 

@@ -331,6 +331,11 @@ impl Deadline {
     }
 }
 
+/// Elements in place are not modelled.
+pub(crate) unsafe fn store_whole<T>(_place: *mut T, _value: &T) -> bool {
+    false
+}
+
 /// Shared bytes that a protocol hands from one thread to another. Every access is a copy, and takes a step.
 ///
 /// loom watches them in cells of eight: two copies that race on a cell are reported, so ranges that different threads

@@ -19,8 +19,6 @@ pub enum Mutant {
     RelaxedUnlock,
     /// Who takes the lock over from the dead forgets that others may sleep.
     HeirForgetsWaiters,
-    /// Who has slept takes the lock without WAITERS.
-    SleeperForgetsWaiters,
     /// The release frees the word first and unlinks afterwards.
     ReleaseBeforeUnlink,
     /// The pending slot is cleared while the thread waits for a lock.

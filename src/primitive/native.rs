@@ -378,8 +378,8 @@ extern "C" fn after_fork_in_child() {
         // SAFETY: the child's copy of the forking thread has its head at the same address.
         unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
     }
-    TID.set(0);
     HEAD.set(ptr::null_mut());
+    TID.set(0);
     HELD.set(0);
 }
 
@@ -398,6 +398,33 @@ pub(crate) fn owned_here(word: u32) -> bool {
     let tid = word & TID_MASK;
     // SAFETY: signal 0 only asks; both ids are plain numbers.
     tid != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } == 0
+}
+
+/// Stores `value` at `place` in one step that a death cannot split, if it has the size and alignment of a number; says
+/// whether it did.
+///
+/// # Safety
+/// `place` is writable and aligned for a `T`, and nobody but atomics touches it meanwhile.
+#[inline]
+pub(crate) unsafe fn store_whole<T: bytemuck::NoUninit>(place: *mut T, value: &T) -> bool {
+    if align_of::<T>() != size_of::<T>() {
+        return false;
+    }
+    let bytes = bytemuck::bytes_of(value);
+    // SAFETY: as the caller vouches; the alignment is that of the atomic, by the check above.
+    unsafe {
+        match *bytes {
+            [a] => (*place.cast::<atomic::AtomicU8>()).store(a, Relaxed),
+            [a, b] => (*place.cast::<atomic::AtomicU16>()).store(u16::from_ne_bytes([a, b]), Relaxed),
+            [a, b, c, d] => {
+                (*place.cast::<atomic::AtomicU32>()).store(u32::from_ne_bytes([a, b, c, d]), Relaxed);
+            }
+            [a, b, c, d, e, f, g, h] => (*place.cast::<atomic::AtomicU64>())
+                .store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Relaxed),
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Shared bytes that a protocol hands from one process to another. Every access is a copy.

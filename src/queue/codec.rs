@@ -84,10 +84,10 @@ pub struct PlainLanding<T> {
 }
 
 impl<T: Plain> Landing for PlainLanding<T> {
-    fn room(&mut self, len: usize) -> &mut [u8] {
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         self.len = len;
         let bytes = bytemuck::bytes_of_mut(&mut self.value);
-        if len == bytes.len() { bytes } else { &mut [] }
+        Some(if len == bytes.len() { bytes } else { &mut [] })
     }
 }
 

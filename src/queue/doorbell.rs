@@ -176,7 +176,8 @@ impl Doorbell {
         }
     }
 
-    /// Closes, and wakes whoever sleeps here or on `other`, in one step. Anybody may, any number of times.
+    /// Closes, and wakes whoever sleeps here or on `other`, in one step. Anybody may, any number of times. (The one
+    /// value for which the call passes over sleepers, 0x7ff, has CLOSED set: nobody sleeps on it.)
     pub(crate) fn close(&self, other: &Doorbell) {
         self.word.change_and_wake_both(Change::SetBit(CLOSED), &other.word);
     }

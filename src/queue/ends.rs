@@ -71,18 +71,21 @@ pub(crate) enum NotReceived {
     Empty,
     TimedOut,
     Closed,
+    /// There is no memory for a payload of so many bytes, which stays where it is.
+    NoMemory(usize),
 }
 
 /// Where a received payload goes.
 pub(crate) trait Landing {
-    /// Room for a payload of `len` bytes; less, if the rest is not wanted.
-    fn room(&mut self, len: usize) -> &mut [u8];
+    /// Room for a payload of `len` bytes; less, if the rest is not wanted; `None`, if there is no memory.
+    fn room(&mut self, len: usize) -> Option<&mut [u8]>;
 }
 
 impl Landing for Vec<u8> {
-    fn room(&mut self, len: usize) -> &mut [u8] {
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.try_reserve_exact(len.saturating_sub(self.len())).ok()?;
         self.resize(len, 0);
-        self
+        Some(self)
     }
 }
 
@@ -109,14 +112,9 @@ impl RawQueue {
     }
 
     pub(crate) fn new_in(region: &Region, buffer: usize) -> Result<RawQueue, RegionError> {
-        // The buffer first: if there is no room for it, nothing was placed that would have to go again.
-        let bytes = region.place_bytes(buffer, 64)?;
-        let ends = region.place(Ends {
-            sending: RawLock::new(),
-            tail: End::new(),
-            receiving: RawLock::new(),
-            head: End::new(),
-        })?;
+        let ends =
+            Ends { sending: RawLock::new(), tail: End::new(), receiving: RawLock::new(), head: End::new() };
+        let (ends, bytes) = region.place_with_bytes(ends, buffer, 64)?;
         Ok(RawQueue { ends, bytes })
     }
 
@@ -197,7 +195,8 @@ impl RawQueue {
         loop {
             match ring.peek() {
                 Ok(record) => {
-                    ring.copy(record, landing.room(record.len()));
+                    let room = landing.room(record.len()).ok_or(NotReceived::NoMemory(record.len()))?;
+                    ring.copy(record, room);
                     ring.take(record);
                     return Ok(());
                 }
@@ -226,7 +225,8 @@ impl RawQueue {
         loop {
             match ring.peek() {
                 Ok(record) => {
-                    ring.copy(record, landing.room(record.len()));
+                    let room = landing.room(record.len()).ok_or(NotReceived::NoMemory(record.len()))?;
+                    ring.copy(record, room);
                     ring.take(record);
                     return Ok(());
                 }

@@ -184,7 +184,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     ///
     /// # Errors
     /// [`RecvError::Closed`] when the queue is closed and empty; [`RecvError::Decode`] for a message that is no `T`,
-    /// which is gone.
+    /// which is gone; [`RecvError::OutOfMemory`] for one that this process has no room for, which stays.
     ///
     /// # References
     /// Python `Queue.get()`.
@@ -193,6 +193,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     pub fn recv(&self) -> Result<T, RecvError> {
         match self.recv_within(Patience::FOREVER) {
             Ok(decoded) => decoded.map_err(RecvError::Decode),
+            Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
             Err(_) => Err(RecvError::Closed),
         }
     }
@@ -211,6 +212,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.recv_within(Patience::None) {
             Ok(decoded) => decoded.map_err(TryRecvError::Decode),
+            Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
             Err(NotReceived::Closed) => Err(TryRecvError::Closed),
             Err(_) => Err(TryRecvError::Empty),
         }
@@ -232,6 +234,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     pub fn recv_deadline(&self, deadline: Deadline) -> Result<T, RecvTimeoutError> {
         match self.recv_within(Patience::Until(Some(deadline))) {
             Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
+            Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
             Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
             Err(_) => Err(RecvTimeoutError::TimedOut),
         }

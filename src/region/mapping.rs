@@ -4,7 +4,7 @@ use std::{
     alloc::Layout,
     fmt,
     mem::ManuallyDrop,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     ptr::NonNull,
     sync::{Arc, Mutex},
 };
@@ -44,7 +44,8 @@ pub struct Region(Arc<Mapping>);
 
 struct Mapping {
     memory: ManuallyDrop<MmapRaw>,
-    fd: OwnedFd,
+    /// For whoever will be sent the region. Not given away: a write through it would go past every lock.
+    _fd: OwnedFd,
     /// Where robust words of objects that this process placed stand. Only looked at when the mapping goes.
     robust: Mutex<Vec<usize>>,
 }
@@ -77,7 +78,7 @@ impl Region {
         };
         let fd = map::sealed_memfd(size).map_err(refused)?;
         let memory = ManuallyDrop::new(map::map_shared(&fd, size).map_err(refused)?);
-        let region = Region(Arc::new(Mapping { memory, fd, robust: Mutex::new(Vec::new()) }));
+        let region = Region(Arc::new(Mapping { memory, _fd: fd, robust: Mutex::new(Vec::new()) }));
         // SAFETY: the mapping is page-aligned and larger than a header; nobody else has it yet.
         unsafe { region.base().cast::<RegionHeader>().write(RegionHeader::new(size, page_size)) };
         region.header().finish();
@@ -96,28 +97,43 @@ impl Region {
 
     /// Moves `value` into the region.
     pub(crate) fn place<T: Shareable>(&self, value: T) -> Result<Handle<T>, RegionError> {
-        const { assert!(align_of::<T>() <= MAX_ALIGN && !std::mem::needs_drop::<T>()) };
         let offset = self.header().claim(Layout::new::<T>(), self.size())?;
-        if let Ok(mut robust) = self.0.robust.lock() {
-            robust.extend(T::ROBUST.iter().map(|word| offset + word));
-        }
-        // SAFETY: `claim` gave these bytes to nobody else, in bounds and aligned; the region is kept alive by the
-        // clone that the handle holds.
+        // SAFETY: `claim` gave these bytes to nobody else, in bounds and aligned.
+        Ok(unsafe { self.put(value, offset) })
+    }
+
+    /// Moves `value` into the region, with `len` zero bytes behind it, aligned to `align` (8 to 128): both or neither.
+    pub(crate) fn place_with_bytes<T: Shareable>(
+        &self,
+        value: T,
+        len: usize,
+        align: usize,
+    ) -> Result<(Handle<T>, SharedBytes), RegionError> {
+        debug_assert!((8..=MAX_ALIGN).contains(&align));
+        let bytes = Layout::from_size_align(len, align);
+        let both = bytes.and_then(|bytes| Layout::new::<T>().extend(bytes));
+        let (both, behind) =
+            both.map_err(|_| RegionError::TooLarge { need: len, limit: isize::MAX as usize })?;
+        let offset = self.header().claim(both, self.size())?;
+        // SAFETY: `claim` gave all of them to nobody else, in bounds and aligned; fresh pages are zero.
         Ok(unsafe {
-            let place = self.base().add(offset).cast::<T>();
-            place.write(value);
-            Handle::new(self.clone(), place)
+            (self.put(value, offset), SharedBytes::new(self.clone(), self.base().add(offset + behind), len))
         })
     }
 
-    /// Takes `len` zero bytes of the region, aligned to `align`: a power of two from 8 to 128.
-    pub(crate) fn place_bytes(&self, len: usize, align: usize) -> Result<SharedBytes, RegionError> {
-        debug_assert!((8..=MAX_ALIGN).contains(&align));
-        let layout = Layout::from_size_align(len, align)
-            .map_err(|_| RegionError::TooLarge { need: len, limit: isize::MAX as usize })?;
-        let offset = self.header().claim(layout, self.size())?;
-        // SAFETY: in bounds and aligned by `claim`; fresh pages are zero; the clone keeps them mapped.
-        Ok(unsafe { SharedBytes::new(self.clone(), self.base().add(offset), len) })
+    /// # Safety
+    /// The bytes at `offset` were claimed for a `T`.
+    unsafe fn put<T: Shareable>(&self, value: T, offset: usize) -> Handle<T> {
+        const { assert!(align_of::<T>() <= MAX_ALIGN && !std::mem::needs_drop::<T>()) };
+        if let Ok(mut robust) = self.0.robust.lock() {
+            robust.extend(T::ROBUST.iter().map(|word| offset + word));
+        }
+        // SAFETY: as the caller vouches; the handle keeps the region mapped.
+        unsafe {
+            let place = self.base().add(offset).cast::<T>();
+            place.write(value);
+            Handle::new(self.clone(), place)
+        }
     }
 
     fn base(&self) -> NonNull<u8> {
@@ -147,13 +163,6 @@ impl Drop for Mapping {
             // SAFETY: the value is not used again.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         }
-    }
-}
-
-impl AsFd for Region {
-    /// The memfd.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.fd.as_fd()
     }
 }
 

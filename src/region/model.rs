@@ -44,9 +44,15 @@ impl Region {
         Ok(Handle(Arc::new(value)))
     }
 
-    /// `len` zero bytes.
-    pub(crate) fn place_bytes(&self, len: usize, _align: usize) -> Result<SharedBytes, RegionError> {
-        Ok(SharedBytes { buffer: Arc::new(Buffer::new(len)), words: Arc::default() })
+    /// Moves `value` to where all threads see it, with `len` zero bytes.
+    pub(crate) fn place_with_bytes<T: Shareable>(
+        &self,
+        value: T,
+        len: usize,
+        _align: usize,
+    ) -> Result<(Handle<T>, SharedBytes), RegionError> {
+        let bytes = SharedBytes { buffer: Arc::new(Buffer::new(len)), words: Arc::default() };
+        Ok((self.place(value)?, bytes))
     }
 }
 

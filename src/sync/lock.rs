@@ -13,8 +13,9 @@
 //!
 //! # Invariants
 //! - I1: at most one live thread finds its own TID in `word`.
-//! - I2: who has slept sets WAITERS when it takes the lock: it cannot know that it slept alone. So while a thread
-//!   sleeps, WAITERS is set.
+//! - I2: a thread sleeps only on a word with WAITERS, and who takes or frees the word keeps the bit, the kernel
+//!   included; but for I4. So while a thread sleeps, WAITERS is set. (Setting it again after a sleep adds nothing: the
+//!   models and the exact kills find no difference.)
 //! - I3: from before the exchange that takes until after the exchange that frees, this thread's pending slot or list
 //!   names the lock; and while it waits, its pending slot does. So if the lock is free with WAITERS, a woken thread is
 //!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies.
@@ -41,7 +42,7 @@
 //! dies woken dies with the word pending: free, and the kernel wakes the next; taken by another, and that one's
 //! release does.
 //!
-//! Sources: futex(2), get_robust_list(2); for I2, glibc bug 20973.
+//! Sources: futex(2), get_robust_list(2); for I2, glibc bug 20973, where the heir dropped the bit.
 
 use std::{convert::Infallible, fmt, marker::PhantomData, thread, time::Duration};
 
@@ -70,6 +71,13 @@ pub(crate) enum Patience {
 
 impl Patience {
     pub(crate) const FOREVER: Patience = Patience::Until(None);
+
+    fn deadline(self) -> Option<Deadline> {
+        match self {
+            Patience::None => None,
+            Patience::Until(deadline) => deadline,
+        }
+    }
 }
 
 /// Why the lock was not taken.
@@ -171,13 +179,13 @@ impl RawLock {
     /// The way through when the word is not simply 0. Refused, it empties the pending slot.
     #[cold]
     fn lock_contended(&self, me: Me, patience: Patience) -> Result<OwnerWord, Refused> {
-        let mut slept = 0;
         let mut spins = SPINS;
+        let mut expired = false;
         // ORDERING: Relaxed, a first guess; the exchanges below decide.
         let mut seen = OwnerWord(self.robust.load(Relaxed));
         loop {
             if seen.is_free() {
-                let mut ours = seen.taken_by(me.tid).0 | slept;
+                let mut ours = seen.taken_by(me.tid).0; // I2
                 if mutant(Mutant::HeirForgetsWaiters) && seen.owner_died() {
                     ours = me.tid;
                 }
@@ -188,13 +196,17 @@ impl RawLock {
                 }
                 continue;
             }
-            let Patience::Until(deadline) = patience else {
-                me.retract();
-                return Err(Refused::WouldBlock);
+            let refused = match patience {
+                _ if seen.owner() == me.tid && !matches!(patience, Patience::None) => {
+                    Some(Refused::AlreadyHeld)
+                }
+                Patience::None => Some(Refused::WouldBlock),
+                Patience::Until(_) if expired => Some(Refused::TimedOut),
+                Patience::Until(_) => None,
             };
-            if seen.owner() == me.tid {
+            if let Some(refused) = refused {
                 me.retract();
-                return Err(Refused::AlreadyHeld);
+                return Err(refused);
             }
             if spins > 0 && !seen.has_waiters() {
                 spins -= 1;
@@ -217,14 +229,9 @@ impl RawLock {
                 me.retract();
             }
             // Woken, a wake was spent on us: we try once more before we look at the clock again, and whoever took
-            // the lock first keeps WAITERS, so that its release passes the wake on.
-            if self.robust.wait(seen.0, deadline) == Wake::TimedOut {
-                me.retract();
-                return Err(Refused::TimedOut);
-            }
-            if !mutant(Mutant::SleeperForgetsWaiters) {
-                slept = WAITERS; // I2
-            }
+            // the lock first keeps WAITERS, so that its release passes the wake on. Out of time, we try once more
+            // too: the word may be free, and the one who was woken for it not running.
+            expired = self.robust.wait(seen.0, patience.deadline()) == Wake::TimedOut;
             // ORDERING: Relaxed, a guess; the exchange decides.
             seen = OwnerWord(self.robust.load(Relaxed));
         }
@@ -254,19 +261,23 @@ impl RawLock {
     pub(crate) fn unlock(&self) {
         let me = me();
         self.robust.announce(me);
+        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
+        let seen = OwnerWord(self.robust.load(Relaxed));
+        if seen.owner() != me.tid {
+            // A copy that a fork made: neither the word nor the links are ours.
+            return me.retract();
+        }
         if !mutant(Mutant::ReleaseBeforeUnlink) {
             self.robust.unlink(me); // I5
         }
         // CRASH(lock.unlinked): pending and ours: the kernel marks it.
         let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
-        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
-        let seen = OwnerWord(self.robust.load(Relaxed));
-        if seen.0 != me.tid {
-            self.unlock_contended(seen);
+        if seen.has_waiters() {
+            self.unlock_contended();
         } else {
             // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote.
             let seen = OwnerWord(self.robust.fetch_sub(me.tid, release));
-            if seen.0 != me.tid {
+            if seen.has_waiters() {
                 self.wake_latecomer();
             }
         }
@@ -290,8 +301,7 @@ impl RawLock {
 
     /// Frees the lock and wakes, in one step (I4). WAKE_OP is a full barrier: `handover` holds.
     #[cold]
-    fn unlock_contended(&self, seen: OwnerWord) {
-        debug_assert!(seen.owner() == me().tid, "unlock of a lock that is {seen:?}");
+    fn unlock_contended(&self) {
         if mutant(Mutant::DropWaiters) {
             self.robust.change_and_wake(Change::Clear, 1);
             return;
@@ -345,9 +355,12 @@ impl Drop for Hold<'_> {
 ///
 /// If a process or a thread ends while it holds the lock, the kernel frees it and wakes a waiter within a fraction of
 /// a millisecond; that waiter gets the lock *and* [`LockError::OwnerDied`], so that it can repair what the dead left.
-/// A *stopped* holder (SIGSTOP, a debugger) is not dead: others wait on.
+/// A *stopped* holder (SIGSTOP, a debugger) is not dead, nor is a stopped waiter whose turn it is: others wait on, and
+/// timeouts end.
 ///
-/// The lock's links lie in shared memory, so the processes that share a lock must trust each other.
+/// The lock's links lie in shared memory, so the processes that share a lock must trust each other. Nothing here may be
+/// used in a signal handler. A thread other than the main one that calls exec(2) while it holds a lock leaves it
+/// held for ever: the kernel gives it another TID before it looks for its locks.
 ///
 /// # Examples
 /// ```
@@ -454,6 +467,8 @@ pub struct LockGuard<'a> {
     suspicion: Suspicion,
     lineage: u32,
     panicking: bool,
+    /// A panic while it is held leaves the data suspect.
+    poisons: bool,
     /// The word holds this thread's TID: another could not free it.
     _not_send: PhantomData<*const ()>,
 }
@@ -481,6 +496,7 @@ impl<'a> LockGuard<'a> {
             suspicion,
             lineage: lineage(),
             panicking: thread::panicking(),
+            poisons: true,
             _not_send: PhantomData,
         };
         match suspicion {
@@ -511,9 +527,10 @@ impl<'a> LockGuard<'a> {
     #[inline]
     pub(crate) fn take_by_note(lock: &'a RawLock, patience: Patience) -> Result<Self, LockError<Self>> {
         let mut guard = match LockGuard::take(lock, patience) {
-            Err(LockError::OwnerDied(guard) | LockError::Poisoned(guard)) => guard,
-            clean_or_refused => return clean_or_refused,
+            Ok(guard) | Err(LockError::OwnerDied(guard) | LockError::Poisoned(guard)) => guard,
+            refused => return refused,
         };
+        guard.poisons = false;
         guard.suspicion = lock.noted();
         match guard.suspicion {
             Suspicion::None => Ok(guard),
@@ -524,7 +541,8 @@ impl<'a> LockGuard<'a> {
 
     /// Notes that the data is about to change: if we die now, it is suspect.
     pub(crate) fn intend_change(&mut self) {
-        if self.is_ours() && self.suspicion == Suspicion::None {
+        if self.is_ours() {
+            self.poisons = true;
             self.lock.note(Suspicion::OwnerDied);
             // The note before the changes, in the compiler's order too.
             fence(Release);
@@ -570,7 +588,7 @@ impl Drop for LockGuard<'_> {
         }
         if self.suspicion != Suspicion::None {
             self.lock.note(self.suspicion);
-        } else if !self.panicking && thread::panicking() {
+        } else if self.poisons && !self.panicking && thread::panicking() {
             self.lock.note(Suspicion::Poisoned);
         }
         self.lock.unlock();

@@ -6,7 +6,7 @@
 //! death, or that of a writer who had not begun, casts no doubt on the data.
 //!
 //! # Invariants
-//! - A1: elements change only while `suspicion` is not `None`, but for single stores of at most 8 bytes.
+//! - A1: elements change only while `suspicion` is not `None`, but for single stores of a number's size.
 //!
 //! # Crash points
 //! - `array.changing`: some elements are new, some old. The next holder is told `OwnerDied`.
@@ -22,7 +22,7 @@ use std::{
 
 use crate::{
     error::{ArrayError, LockError, RegionError},
-    primitive::Deadline,
+    primitive::{Deadline, store_whole},
     region::{Handle, Plain, Region, SharedBytes, in_arena},
     sync::{LockGuard, Patience, RawLock},
 };
@@ -40,9 +40,9 @@ use crate::{
 /// for (i, square) in squares.lock().unwrap().iter_mut().enumerate() {
 ///     *square = (i * i) as u32;
 /// }
-/// assert_eq!(squares.get(4), Some(16));
-/// assert_eq!(squares.to_vec(), [0, 1, 4, 9, 16]);
-/// # Ok::<(), pshared::RegionError>(())
+/// assert_eq!(squares.get(4)?, 16);
+/// assert_eq!(squares.to_vec()?, [0, 1, 4, 9, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # References
@@ -90,9 +90,8 @@ impl<T: Plain> Array<T> {
     /// As for [`zeroed`](Array::zeroed); [`RegionError::NoRoom`].
     pub fn zeroed_in(region: &Region, len: usize) -> Result<Array<T>, RegionError> {
         let size = Self::size_of(len)?;
-        // The elements first: if there is no room for them, nothing was placed that would have to go again.
-        let bytes = region.place_bytes(size, align_of::<T>().max(8))?;
-        Ok(Array { lock: region.place(RawLock::new())?, bytes, len, _type: PhantomData })
+        let (lock, bytes) = region.place_with_bytes(RawLock::new(), size, align_of::<T>().max(8))?;
+        Ok(Array { lock, bytes, len, _type: PhantomData })
     }
 
     /// The bytes of `len` elements; an error if there are none, or too many to address.
@@ -116,66 +115,65 @@ impl<T: Plain> Array<T> {
         self.len
     }
 
-    /// The element at `index`; `None` beyond the end.
-    ///
-    /// # Panics
-    /// If the calling thread holds the lock of this array, or 2,040 locks; likewise the other one-call methods.
-    pub fn get(&self, index: usize) -> Option<T> {
-        if index >= self.len {
-            return None;
-        }
-        let guard = self.for_one_call("Array::get");
-        Some(guard[index])
-    }
-
-    /// Replaces the element at `index`.
+    /// The element at `index`.
     ///
     /// # Errors
-    /// [`ArrayError::OutOfRange`].
+    /// [`ArrayError::OutOfRange`]. Like every one-call method here: [`ArrayError::OwnerDied`] and
+    /// [`ArrayError::Poisoned`] when a holder died or panicked in the middle of a change, which
+    /// [`lock`](Array::lock) lets you repair; [`ArrayError::AlreadyHeld`], [`ArrayError::TooManyHeld`].
+    pub fn get(&self, index: usize) -> Result<T, ArrayError> {
+        self.end_of(index, 1)?;
+        Ok(self.for_one_call()?[index])
+    }
+
+    /// Replaces the element at `index`. One of 1, 2, 4 or 8 bytes is never half replaced, so the death of its writer
+    /// casts no doubt.
+    ///
+    /// # Errors
+    /// As for [`get`](Array::get).
     pub fn set(&self, index: usize, value: T) -> Result<(), ArrayError> {
-        if index >= self.len {
-            return Err(ArrayError::OutOfRange { index, len: self.len });
-        }
-        let mut guard = self.for_one_call("Array::set");
-        if size_of::<T>() <= 8 && size_of::<T>().is_power_of_two() && align_of::<T>() == size_of::<T>() {
-            // SAFETY: in bounds by the check above; we hold the lock. One store of a number's size, which a death
-            // cannot split (A1).
-            unsafe { self.base().add(index).write_volatile(value) };
-        } else {
+        self.end_of(index, 1)?;
+        let mut guard = self.for_one_call()?;
+        // SAFETY: in bounds by the check above; we hold the lock.
+        let whole = unsafe { store_whole(self.base().add(index).as_ptr(), &value) };
+        if !whole {
             guard[index] = value;
         }
         Ok(())
     }
 
     /// Copies all elements out.
-    pub fn to_vec(&self) -> Vec<T> {
-        self.for_one_call("Array::to_vec").to_vec()
+    ///
+    /// # Errors
+    /// As for [`get`](Array::get).
+    pub fn to_vec(&self) -> Result<Vec<T>, ArrayError> {
+        Ok(self.for_one_call()?.to_vec())
     }
 
     /// Copies `elements` to the place that begins at `start`, at the speed of a memory copy.
     ///
     /// # Errors
-    /// [`ArrayError::OutOfRange`] if they do not fit; then nothing has changed.
+    /// [`ArrayError::OutOfRange`] if they do not fit; then nothing has changed. Else as for [`get`](Array::get).
     pub fn copy_from_slice(&self, start: usize, elements: &[T]) -> Result<(), ArrayError> {
         let end = self.end_of(start, elements.len())?;
-        self.for_one_call("Array::copy_from_slice")[start..end].copy_from_slice(elements);
+        self.for_one_call()?[start..end].copy_from_slice(elements);
         Ok(())
     }
 
     /// Fills `elements` from the place that begins at `start`, at the speed of a memory copy.
     ///
     /// # Errors
-    /// [`ArrayError::OutOfRange`] if there are not so many.
+    /// [`ArrayError::OutOfRange`] if there are not so many. Else as for [`get`](Array::get).
     pub fn copy_to_slice(&self, start: usize, elements: &mut [T]) -> Result<(), ArrayError> {
         let end = self.end_of(start, elements.len())?;
-        elements.copy_from_slice(&self.for_one_call("Array::copy_to_slice")[start..end]);
+        elements.copy_from_slice(&self.for_one_call()?[start..end]);
         Ok(())
     }
 
     fn end_of(&self, start: usize, count: usize) -> Result<usize, ArrayError> {
         match start.checked_add(count) {
             Some(end) if end <= self.len => Ok(end),
-            end => Err(ArrayError::OutOfRange { index: end.unwrap_or(usize::MAX), len: self.len }),
+            end => Err(ArrayError::OutOfRange { end: end.unwrap_or(usize::MAX), len: self.len }),
         }
     }
 
@@ -206,7 +204,18 @@ impl<T: Plain> Array<T> {
     /// # Errors
     /// [`LockError::TimedOut`], and as for [`lock`](Array::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
-        self.guard(Patience::Until(Some(Deadline::after(timeout))))
+        self.lock_deadline(Deadline::after(timeout))
+    }
+
+    /// As [`lock`](Array::lock), but waits at most until `deadline`.
+    ///
+    /// # Errors
+    /// As for [`lock_timeout`](Array::lock_timeout).
+    pub fn lock_deadline(
+        &self,
+        deadline: Deadline,
+    ) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
+        self.guard(Patience::Until(Some(deadline)))
     }
 
     fn guard(&self, patience: Patience) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
@@ -215,11 +224,8 @@ impl<T: Plain> Array<T> {
     }
 
     /// The lock for one call. Any doubt about the data stays for the next who locks.
-    fn for_one_call(&self, call: &str) -> ArrayGuard<'_, T> {
-        match self.lock() {
-            Ok(guard) | Err(LockError::OwnerDied(guard) | LockError::Poisoned(guard)) => guard,
-            Err(error) => panic!("{call}: {error}"),
-        }
+    fn for_one_call(&self) -> Result<ArrayGuard<'_, T>, ArrayError> {
+        self.lock().map_err(ArrayError::from_lock)
     }
 
     fn base(&self) -> NonNull<T> {

@@ -152,11 +152,8 @@ impl<T: Plain> Value<T> {
     /// # Errors
     /// [`RegionError::NoRoom`].
     pub fn new_in(region: &Region, value: T) -> Result<Value<T>, RegionError> {
-        let made = Value {
-            lock: region.place(RawLock::new())?,
-            bytes: region.place_bytes(Copies::<T>::BYTES, 8)?,
-            _type: PhantomData,
-        };
+        let (lock, bytes) = region.place_with_bytes(RawLock::new(), Copies::<T>::BYTES, 8)?;
+        let made = Value { lock, bytes, _type: PhantomData };
         made.copies().store(&value);
         Ok(made)
     }
@@ -198,10 +195,13 @@ impl<T: Plain> Value<T> {
     /// Python `with value.get_lock(): value.value += 1`.
     #[inline]
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        let _alone = self.alone(Patience::FOREVER).unwrap_or_else(|error| panic!("Value::update: {error}"));
+        let alone = self.alone(Patience::FOREVER).unwrap_or_else(|error| panic!("Value::update: {error}"));
         let mut value = self.get();
         let result = change(&mut value);
-        self.copies().store(&value);
+        // A child that `change` forked comes by here too.
+        if alone.is_ours() {
+            self.copies().store(&value);
+        }
         result
     }
 
@@ -230,7 +230,18 @@ impl<T: Plain> Value<T> {
     /// # Errors
     /// [`LockError::TimedOut`], and as for [`lock`](Value::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ValueGuard<'_, T>, LockError<ValueGuard<'_, T>>> {
-        self.guard(Patience::Until(Some(Deadline::after(timeout))))
+        self.lock_deadline(Deadline::after(timeout))
+    }
+
+    /// As [`lock`](Value::lock), but waits at most until `deadline`.
+    ///
+    /// # Errors
+    /// As for [`lock_timeout`](Value::lock_timeout).
+    pub fn lock_deadline(
+        &self,
+        deadline: Deadline,
+    ) -> Result<ValueGuard<'_, T>, LockError<ValueGuard<'_, T>>> {
+        self.guard(Patience::Until(Some(deadline)))
     }
 
     fn guard(&self, patience: Patience) -> Result<ValueGuard<'_, T>, LockError<ValueGuard<'_, T>>> {

@@ -123,6 +123,13 @@ pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").map(|entries| entries.count()).unwrap_or(0)
 }
 
+/// The address space that this process has mapped, in bytes.
+pub fn address_space() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number of pages");
+    pages * 4096
+}
+
 fn wait_within(child: Pid, limit: Duration) -> Option<WaitStatus> {
     let end = Instant::now() + limit;
     while Instant::now() < end {
