@@ -327,21 +327,22 @@ fn a_queue_in_a_full_region_is_an_error() {
 }
 
 fn a_message_that_cannot_be_allocated_stays() {
-    let queue = Queue::<Vec<u8>>::new(48 << 20).unwrap();
-    // The sender's heap is its own: this one stays small.
-    fork_child(|| queue.send(vec![7; 40 << 20]).unwrap()).join_ok();
+    // More than any heap that libc may have reserved: 64 MiB for each thread there ever was.
+    const LEN: usize = 80 << 20;
+    let queue = Queue::<String>::new(LEN + 4096).unwrap();
+    fork_child(|| queue.send("x".repeat(LEN)).unwrap()).join_ok();
     fork_child(|| {
-        let used = support::address_space();
-        let limit = nix::libc::rlimit { rlim_cur: used + (8 << 20), rlim_max: nix::libc::RLIM_INFINITY };
+        let rlim_cur = support::address_space() + (8 << 20);
+        let limit = nix::libc::rlimit { rlim_cur, rlim_max: nix::libc::RLIM_INFINITY };
         // SAFETY: a limit for this child alone.
         assert_eq!(unsafe { nix::libc::setrlimit(nix::libc::RLIMIT_AS, &limit) }, 0);
         match queue.recv() {
-            Err(RecvError::OutOfMemory { len }) => assert!(len > 40 << 20),
+            Err(RecvError::OutOfMemory { len }) => assert!(len > LEN),
             other => panic!("{:?}", other.map(|message| message.len())),
         }
     })
     .join_ok();
-    assert_eq!(queue.recv().unwrap().len(), 40 << 20);
+    assert_eq!(queue.recv().unwrap().len(), LEN);
 }
 
 fn a_child_joined_before_its_messages_are_read_does_not_hang() {

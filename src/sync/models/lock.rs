@@ -452,21 +452,4 @@ mod mutants {
         });
         assert!(said.contains("deadlock"), "{said}");
     }
-
-    /// `SleeperForgetsWaiters` is no fault while I4 stands: WAITERS leaves the word only together with waking all, and
-    /// an heir keeps it. So while anybody sleeps the bit is in the word that the next one takes over, whether or not
-    /// that one adds it. (It is the other way round too: where I4 is broken by `DropWaiters`, I2 makes good for it
-    /// until a death comes in between.) The model says the same.
-    #[test]
-    fn sleeper_that_forgets_waiters_is_covered_by_those_who_keep_it() {
-        set_mutant(Mutant::SleeperForgetsWaiters);
-        every_death("victim and two others, I2 left out", 3, |fuel| turns_in_company(fuel, 1, 1));
-        explore("owner dies before two sleepers run, I2 left out", 2, owner_dies_before_two_sleepers_run);
-        for moment in [Moment::BeforeTheRelease, Moment::WhileHeldAgain] {
-            explore("one of two times out, I2 left out", 2, move || {
-                one_of_two_is_ended_asleep(Ending::TimedOut, moment);
-            });
-        }
-        set_mutant(Mutant::None);
-    }
 }
