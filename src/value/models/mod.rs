@@ -68,7 +68,7 @@ fn a_reader_never_sees_a_mixture() {
 
 #[test]
 fn a_writer_that_dies_leaves_the_old_value_or_the_new_one() {
-    every_load(|| every_death("writer, reader, next writer", 3, writer_dies));
+    every_load(|| every_death("writer, reader, next writer", 2, writer_dies));
 }
 
 #[test]
