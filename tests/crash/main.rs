@@ -22,9 +22,13 @@ mod board;
 #[cfg(target_arch = "x86_64")]
 mod company;
 #[cfg(target_arch = "x86_64")]
+mod letters;
+#[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
 mod mutants;
+#[cfg(target_arch = "x86_64")]
+mod queue;
 #[cfg(target_arch = "x86_64")]
 mod run;
 #[cfg(target_arch = "x86_64")]

@@ -12,7 +12,7 @@ use pshared::Lock;
 use crate::{
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    lock, mutants,
+    lock, mutants, queue,
     scenario::{Effort, Kind, Scenario, Tally},
     trace,
 };
@@ -21,6 +21,7 @@ use crate::{
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(lock::scenarios());
+    all.extend(queue::scenarios());
     all
 }
 
