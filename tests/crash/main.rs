@@ -35,6 +35,8 @@ mod run;
 mod scenario;
 #[cfg(target_arch = "x86_64")]
 mod trace;
+#[cfg(target_arch = "x86_64")]
+mod value;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {

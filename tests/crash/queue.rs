@@ -169,7 +169,9 @@ fn waker(post: &Post, at: End, times: u64) -> Companion {
     let (letter, post) = (post.next_letter(), post.clone());
     Companion::new("waker", [(Wake, Ended)], move || {
         let mut bag = Bag::default();
-        (0..times).for_each(|i| drop(post.part(at, letter + i, Form::Wait, &mut bag)));
+        for i in 0..times {
+            post.part(at, letter + i, Form::Wait, &mut bag);
+        }
     })
 }
 
@@ -350,11 +352,6 @@ impl Circle {
 
     const fn closed(mut self) -> Circle {
         self.closes = true;
-        self
-    }
-
-    const fn after(mut self, prepare: fn(&Post, End)) -> Circle {
-        self.prepare = prepare;
         self
     }
 

@@ -14,7 +14,7 @@ use crate::{
     company::{LIMIT, Process, asleep, keep_news},
     lock, mutants, queue,
     scenario::{Effort, Kind, Scenario, Tally},
-    trace,
+    trace, value,
 };
 
 /// Every file of scenarios has its line here.
@@ -22,6 +22,7 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(lock::scenarios());
     all.extend(queue::scenarios());
+    all.extend(value::scenarios());
     all
 }
 
