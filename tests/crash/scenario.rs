@@ -15,7 +15,11 @@
 //! # Which points
 //! All, but for the rounds of a long loop (a spin before a sleep has 100): of the visits to one instruction the first
 //! eight and the last are kept. What differs between the others is a private counter. How many points were left out
-//! is printed.
+//! is printed. Pairs are sampled: half of each from all points, half from those where processes can cross, which are
+//! those just behind a locked instruction or a system call, and the last 40 before a sleep.
+//!
+//! A trial does not step through what an earlier one has stepped through: it runs to the last place before its kill
+//! point where it is for the first time, and steps from there. Should it not come there, it is stepped from the start.
 //!
 //! # Adding one
 //! A file with `pub fn scenarios() -> Vec<Scenario>`, and its name in the list in `main.rs`. Each scenario is a
@@ -31,7 +35,7 @@ use std::{
 use crate::{
     board::board,
     company::{Body, Companion, Company, Moment},
-    trace::{Guide, Place, Site, Traced},
+    trace::{Guide, Place, Site, Traced, is_shared_step},
 };
 
 /// Which deaths a scenario sees.
@@ -221,22 +225,23 @@ impl Scenario {
     /// The first three show the ways; the rest are drawn from the points on them.
     fn pairs(&self, effort: Effort, tally: &mut Tally) {
         let mut dice = Dice(effort.seed);
-        let mut points = [vec![], vec![]];
+        let mut points = [Points::default(), Points::default()];
         let mut guides = [None, None];
         for pair in 0..effort.pairs {
             let cut = match pair {
                 0 => Cut { victim: 0, heir: FAR },
                 1 => Cut { victim: FAR, heir: 0 },
                 2 => Cut { victim: FAR, heir: FAR },
-                _ => Cut { victim: dice.one_of(&points[0]), heir: dice.one_of(&points[1]) },
+                _ => Cut { victim: points[0].draw(&mut dice), heir: points[1].draw(&mut dice) },
             };
             let mut outcome = self.guided(cut, &guides);
             for who in (0..2).filter(|_| pair < 3) {
                 let way = &outcome.ways[who];
-                if way.len() > points[who].last().map_or(0, |&last| last + 1) {
-                    let kept = kept_points(way).into_iter().enumerate();
-                    points[who] = kept.filter_map(|(point, kept)| kept.then_some(point)).collect();
+                if way.len() > points[who].all.last().map_or(0, |&last| last + 1) {
                     guides[who] = outcome.guides[who].take();
+                    let sleeps_at = guides[who].as_ref().map_or(way.len(), Guide::len);
+                    let stopped = self.kind == Kind::StoppedSleeper && who == 1;
+                    points[who] = Points::new(way, stopped.then_some(sleeps_at));
                 }
             }
             self.enter(tally, &outcome, effort);
@@ -373,6 +378,32 @@ impl Trial {
         }
         self.company.all_end()?;
         Ok(end)
+    }
+}
+
+/// The points that pairs are drawn from: every second one from those where two processes can cross.
+#[derive(Default)]
+struct Points {
+    all: Vec<usize>,
+    likely: Vec<usize>,
+}
+
+impl Points {
+    /// `sleeps_at` is told for one that is stopped on its way to sleep.
+    fn new(way: &[u64], sleeps_at: Option<usize>) -> Points {
+        let kept = kept_points(way);
+        let all: Vec<usize> = (0..way.len()).filter(|&point| kept[point]).collect();
+        // Between the last look and the sleep; or behind an exchange, or a call.
+        let likely = |&point: &usize| match sleeps_at {
+            Some(sleep) => (sleep.saturating_sub(40)..sleep).contains(&point),
+            None => (1..=4).any(|back| point >= back && is_shared_step(way[point - back])),
+        };
+        Points { likely: all.iter().copied().filter(likely).collect(), all }
+    }
+
+    fn draw(&self, dice: &mut Dice) -> usize {
+        let likely = dice.next() & 1 == 0 && !self.likely.is_empty();
+        dice.one_of(if likely { &self.likely } else { &self.all })
     }
 }
 

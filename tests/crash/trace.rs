@@ -302,6 +302,14 @@ impl Traced {
     }
 }
 
+/// Whether the instruction at `address`, which a traced process has executed, is locked, an exchange, or a call.
+pub fn is_shared_step(address: u64) -> bool {
+    // SAFETY: a traced process is a fork of this one, so the same code stands here at the same address; no
+    // instruction that is executed is followed by less than a page's end, and it is long enough for each case.
+    let code = unsafe { *(address as *const [u8; 3]) };
+    matches!(code, [0xf0, ..] | [0x0f, 0x05, _] | [0x86 | 0x87, ..] | [0x40..=0x4f, 0x86 | 0x87, _])
+}
+
 /// A way that a process went, up to its first sleep.
 #[derive(Debug)]
 pub struct Guide {
@@ -321,6 +329,11 @@ impl Guide {
             last
         });
         Guide { fresh: fresh.collect(), way: way.to_vec() }
+    }
+
+    /// How many points it has, the first mark included.
+    pub fn len(&self) -> usize {
+        self.way.len()
     }
 
     fn last_before(&self, point: usize) -> usize {
