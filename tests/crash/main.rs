@@ -3,9 +3,9 @@
 //! ```text
 //! cargo crash                     everything
 //! cargo crash -- NAME...          the rows whose "operation: company" contains one of the names
-//! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 2500)
+//! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 6400)
 //! cargo crash -- --seed N         the seed of the sampling
-//! cargo crash -- --quick          every fifth kill point, 300 pairs, no mutants: a look, not a proof
+//! cargo crash -- --quick          every fifth kill point, 600 pairs, no mutants: a look, not a proof
 //! ```
 //!
 //! A victim is single-stepped through its operation and killed after k instructions, for every k, in every company

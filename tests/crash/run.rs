@@ -59,7 +59,7 @@ impl Options {
     }
 
     fn pairs(&self) -> usize {
-        self.pairs.unwrap_or(if self.quick { 300 } else { 2500 })
+        self.pairs.unwrap_or(if self.quick { 600 } else { 6400 })
     }
 }
 

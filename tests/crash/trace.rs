@@ -148,9 +148,15 @@ impl Traced {
         let broken = code & !0xff | BREAKPOINT as libc::c_long;
         ptrace::write(self.pid(), place, broken).expect("PTRACE_POKETEXT");
         ptrace::cont(self.pid(), None).expect("PTRACE_CONT");
-        let Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) = self.process.next_change(LIMIT) else {
-            return false;
-        };
+        let end = Instant::now() + LIMIT;
+        loop {
+            match self.process.next_change(Duration::from_millis(3)) {
+                Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => break,
+                // On the way that is known it did not sleep.
+                None if asleep(self.pid()).is_none() && Instant::now() < end => {}
+                _ => return false,
+            }
+        }
         let mut registers = ptrace::getregs(self.pid()).expect("PTRACE_GETREGS");
         registers.rip -= 1;
         ptrace::setregs(self.pid(), registers).expect("PTRACE_SETREGS");
