@@ -133,7 +133,7 @@ fn everything(options: &Options) -> bool {
         }
         println!("\n{title}");
         println!(
-            "{:<76} {:>9} {:>6} {:>6} {:>5} {:>5} {:>6}",
+            "{:<80} {:>9} {:>6} {:>6} {:>5} {:>5} {:>6}",
             "", "points", "kills", "wedged", "torn", "lost", "s"
         );
         let effort = Effort {
@@ -174,7 +174,7 @@ fn print_row(row: &Scenario, tally: &Tally) {
     };
     let damage = tally.damage;
     println!(
-        "{:<76} {points:>9} {:>6} {:>6} {:>5} {:>5} {:>6.1}",
+        "{:<80} {points:>9} {:>6} {:>6} {:>5} {:>5} {:>6.1}",
         row.name(),
         tally.kills,
         damage.wedged,

@@ -178,6 +178,14 @@ static LOCK: Operation = Operation {
         forget(stepped(|| goods.value.lock()));
     },
 };
+static TRY_LOCK: Operation = Operation {
+    name: "Value::try_lock",
+    effect: Effect::Nothing,
+    body: |goods| {
+        warm(goods);
+        forget(stepped(|| goods.value.try_lock()));
+    },
+};
 static COMMIT: Operation = Operation {
     name: "ValueGuard: change, drop",
     effect: Effect::Adds,
@@ -225,6 +233,15 @@ static COPY_FROM: Operation = Operation {
             copied
         })
         .expect("it fits");
+    },
+};
+/// One element is stored in one step, so no death in it is told. It is stored as it was: the row stays whole.
+static ARRAY_SET: Operation = Operation {
+    name: "Array::set",
+    effect: Effect::Nothing,
+    body: |goods| {
+        warm(goods);
+        stepped(|| goods.array.set(0, 0)).expect("it has elements");
     },
 };
 static ARRAY_CHANGE: Operation = Operation {
@@ -428,10 +445,11 @@ pub fn scenarios() -> Vec<Scenario> {
     };
     add(&[&UPDATE, &SET, &LOCK], VALUE);
     add(&[&UPDATE, &SET], VALUE_WOKEN);
-    add(&[&GET], &VALUE[1..3]);
+    add(&[&GET, &TRY_LOCK], &VALUE[1..3]);
     add(&[&COMMIT, &DISCARD], VALUE_HELD);
     add(&[&FETCH_ADD], ATOMIC);
     add(&[&COPY_FROM, &ARRAY_READ, &ARRAY_LOCK], ARRAY);
+    add(&[&ARRAY_SET], &ARRAY[..1]);
     add(&[&ARRAY_CHANGE], ARRAY_HELD);
     all
 }
