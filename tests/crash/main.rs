@@ -28,6 +28,8 @@ mod lock;
 #[cfg(target_arch = "x86_64")]
 mod mutants;
 #[cfg(target_arch = "x86_64")]
+mod post;
+#[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
 mod run;
