@@ -6,8 +6,8 @@
 //!
 //! Whom the contents of the queue entitle to go on must do so by himself: a [`steward`] looks on, and moves the other
 //! end only when nobody at this one can. In the end an auditor empties the queue, fills it, and empties it again, and
-//! every letter is accounted for (`letters.rs`, `post.rs`): received once, in order, whole; or it died with the receiver that
-//! took it, at most one for each.
+//! every letter is accounted for (`letters.rs`, `post.rs`): received once, in order, whole; or it died with the
+//! receiver that took it, at most one for each.
 
 use crate::{
     company::{Companion, Moment::*, Process},
