@@ -3,9 +3,9 @@
 //! ```text
 //! cargo crash                     everything
 //! cargo crash -- NAME...          the rows whose "operation: company" contains one of the names
-//! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 2500)
+//! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 6400)
 //! cargo crash -- --seed N         the seed of the sampling
-//! cargo crash -- --quick          every fifth kill point, 300 pairs, no mutants: a look, not a proof
+//! cargo crash -- --quick          every fifth kill point, 600 pairs, no mutants: a look, not a proof
 //! ```
 //!
 //! A victim is single-stepped through its operation and killed after k instructions, for every k, in every company
@@ -22,15 +22,23 @@ mod board;
 #[cfg(target_arch = "x86_64")]
 mod company;
 #[cfg(target_arch = "x86_64")]
+mod letters;
+#[cfg(target_arch = "x86_64")]
 mod lock;
 #[cfg(target_arch = "x86_64")]
 mod mutants;
+#[cfg(target_arch = "x86_64")]
+mod post;
+#[cfg(target_arch = "x86_64")]
+mod queue;
 #[cfg(target_arch = "x86_64")]
 mod run;
 #[cfg(target_arch = "x86_64")]
 mod scenario;
 #[cfg(target_arch = "x86_64")]
 mod trace;
+#[cfg(target_arch = "x86_64")]
+mod value;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {

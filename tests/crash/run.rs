@@ -12,15 +12,17 @@ use pshared::Lock;
 use crate::{
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    lock, mutants,
+    lock, mutants, queue,
     scenario::{Effort, Kind, Scenario, Tally},
-    trace,
+    trace, value,
 };
 
 /// Every file of scenarios has its line here.
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(lock::scenarios());
+    all.extend(queue::scenarios());
+    all.extend(value::scenarios());
     all
 }
 
@@ -57,7 +59,7 @@ impl Options {
     }
 
     fn pairs(&self) -> usize {
-        self.pairs.unwrap_or(if self.quick { 300 } else { 2500 })
+        self.pairs.unwrap_or(if self.quick { 600 } else { 6400 })
     }
 }
 
@@ -131,7 +133,7 @@ fn everything(options: &Options) -> bool {
         }
         println!("\n{title}");
         println!(
-            "{:<76} {:>9} {:>6} {:>6} {:>5} {:>5} {:>6}",
+            "{:<80} {:>9} {:>6} {:>6} {:>5} {:>5} {:>6}",
             "", "points", "kills", "wedged", "torn", "lost", "s"
         );
         let effort = Effort {
@@ -172,7 +174,7 @@ fn print_row(row: &Scenario, tally: &Tally) {
     };
     let damage = tally.damage;
     println!(
-        "{:<76} {points:>9} {:>6} {:>6} {:>5} {:>5} {:>6.1}",
+        "{:<80} {points:>9} {:>6} {:>6} {:>5} {:>5} {:>6.1}",
         row.name(),
         tally.kills,
         damage.wedged,

@@ -15,7 +15,11 @@
 //! # Which points
 //! All, but for the rounds of a long loop (a spin before a sleep has 100): of the visits to one instruction the first
 //! eight and the last are kept. What differs between the others is a private counter. How many points were left out
-//! is printed.
+//! is printed. Pairs are sampled: half of each from all points, half from those where processes can cross, which are
+//! those just behind a locked instruction or a system call, and the last 40 before a sleep.
+//!
+//! A trial does not step through what an earlier one has stepped through: it runs to the last place before its kill
+//! point where it is for the first time, and steps from there. Should it not come there, it is stepped from the start.
 //!
 //! # Adding one
 //! A file with `pub fn scenarios() -> Vec<Scenario>`, and its name in the list in `main.rs`. Each scenario is a
@@ -31,7 +35,7 @@ use std::{
 use crate::{
     board::board,
     company::{Body, Companion, Company, Moment},
-    trace::{Place, Site, Traced},
+    trace::{Guide, Place, Site, Traced, is_shared_step},
 };
 
 /// Which deaths a scenario sees.
@@ -142,11 +146,15 @@ fn kept_points(way: &[u64]) -> Vec<bool> {
         .collect()
 }
 
+/// The ways that the victim and the heir are known to go.
+type Guides = [Option<Guide>; 2];
+
 /// What one trial came to.
 struct Outcome {
     damage: Damage,
     /// The addresses at the points that the victim and the heir went through.
     ways: [Vec<u64>; 2],
+    guides: Guides,
     /// Whether the victim could go no further.
     exhausted: bool,
     site: Site,
@@ -194,7 +202,7 @@ impl Scenario {
     /// The first trial goes to the end and shows the way; the others go to its points in turn, and on beyond them as
     /// long as there are any.
     fn every_point(&self, effort: Effort, tally: &mut Tally) {
-        let pilot = self.trial(Cut { victim: FAR, heir: 0 });
+        let pilot = self.unguided(Cut { victim: FAR, heir: 0 });
         self.enter(tally, &pilot, effort);
         if effort.hunting && tally.damage.any() {
             return;
@@ -205,7 +213,7 @@ impl Scenario {
                 tally.rounds_left_out += 1;
                 continue;
             }
-            let outcome = self.trial(Cut { victim, heir: 0 });
+            let outcome = self.guided(Cut { victim, heir: 0 }, &pilot.guides);
             let over = outcome.exhausted;
             self.enter(tally, &outcome, effort);
             if over || effort.hunting && tally.damage.any() {
@@ -217,19 +225,23 @@ impl Scenario {
     /// The first three show the ways; the rest are drawn from the points on them.
     fn pairs(&self, effort: Effort, tally: &mut Tally) {
         let mut dice = Dice(effort.seed);
-        let mut points = [vec![], vec![]];
+        let mut points = [Points::default(), Points::default()];
+        let mut guides = [None, None];
         for pair in 0..effort.pairs {
             let cut = match pair {
                 0 => Cut { victim: 0, heir: FAR },
                 1 => Cut { victim: FAR, heir: 0 },
                 2 => Cut { victim: FAR, heir: FAR },
-                _ => Cut { victim: dice.one_of(&points[0]), heir: dice.one_of(&points[1]) },
+                _ => Cut { victim: points[0].draw(&mut dice), heir: points[1].draw(&mut dice) },
             };
-            let outcome = self.trial(cut);
-            for (points, way) in points.iter_mut().zip(&outcome.ways).filter(|_| pair < 3) {
-                if way.len() > points.last().map_or(0, |&last| last + 1) {
-                    let kept = kept_points(way).into_iter().enumerate();
-                    *points = kept.filter_map(|(point, kept)| kept.then_some(point)).collect();
+            let mut outcome = self.guided(cut, &guides);
+            for who in (0..2).filter(|_| pair < 3) {
+                let way = &outcome.ways[who];
+                if way.len() > points[who].all.last().map_or(0, |&last| last + 1) {
+                    guides[who] = outcome.guides[who].take();
+                    let sleeps_at = guides[who].as_ref().map_or(way.len(), Guide::len);
+                    let stopped = self.kind == Kind::StoppedSleeper && who == 1;
+                    points[who] = Points::new(way, stopped.then_some(sleeps_at));
                 }
             }
             self.enter(tally, &outcome, effort);
@@ -255,7 +267,16 @@ impl Scenario {
         }
     }
 
-    fn trial(&self, cut: Cut) -> Outcome {
+    /// A trial along known ways; if one was left, again without.
+    fn guided(&self, cut: Cut, guides: &Guides) -> Outcome {
+        self.trial(cut, guides).unwrap_or_else(|| self.unguided(cut))
+    }
+
+    fn unguided(&self, cut: Cut) -> Outcome {
+        self.trial(cut, &[None, None]).expect("only a guide can mislead")
+    }
+
+    fn trial(&self, cut: Cut, guides: &Guides) -> Option<Outcome> {
         board().clear();
         let Play { victim, enters, heir, companions, verify } = (self.play)();
         let mut trial = Trial {
@@ -265,21 +286,27 @@ impl Scenario {
             heir: None,
             kills: 0,
             exhausted: false,
+            misled: false,
         };
-        let ran = trial.run((victim, enters), heir, cut);
+        let ran = trial.run((victim, enters), heir, cut, guides);
+        if trial.misled {
+            return None;
+        }
         let damage = match &ran {
             Ok(end) => verify(end),
             Err(_) => Damage { wedged: 1, ..Damage::default() },
         };
+        let guide = |traced: &Option<Traced>| traced.as_ref().map(Traced::guide);
         let way = |traced: &Option<Traced>| traced.as_ref().map_or(vec![], |traced| traced.way().to_vec());
-        Outcome {
+        Some(Outcome {
             damage,
             ways: [way(&trial.victim), way(&trial.heir)],
+            guides: [guide(&trial.victim), guide(&trial.heir)],
             exhausted: trial.exhausted,
             site: trial.victim.as_ref().map_or(Site::default(), Traced::site),
             kills: trial.kills,
             note: ran.err().unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -291,11 +318,20 @@ struct Trial {
     heir: Option<Traced>,
     kills: u64,
     exhausted: bool,
+    /// A guide did not know the way.
+    misled: bool,
 }
 
 impl Trial {
     /// An error says who is stuck.
-    fn run(&mut self, (body, enters): (Body, Enters), heir: Option<Body>, cut: Cut) -> Result<End, String> {
+    fn run(
+        &mut self,
+        (body, enters): (Body, Enters),
+        heir: Option<Body>,
+        cut: Cut,
+        guides: &Guides,
+    ) -> Result<End, String> {
+        let [way, heirs_way] = guides.each_ref().map(Option::as_ref);
         self.company.act(Moment::Opening)?;
         let victim = self.victim.insert(Traced::start(body));
         if enters == Enters::Woken {
@@ -307,7 +343,7 @@ impl Trial {
             if self.kind == Kind::TwoDeaths {
                 heir.run_to_sleep()?;
             } else {
-                go(heir, cut.heir);
+                self.misled |= !heir.go(cut.heir, heirs_way);
             }
         }
         self.company.act(Moment::Ready)?;
@@ -315,7 +351,11 @@ impl Trial {
             self.company.act(Moment::Wake)?;
             victim.is_woken()?;
         }
-        self.exhausted = !go(victim, cut.victim) || victim.place() == Place::End;
+        self.misled |= !victim.go(cut.victim, way);
+        if self.misled {
+            return Err("misled".into());
+        }
+        self.exhausted = victim.way().len() <= cut.victim || victim.place() == Place::End;
         self.company.act(Moment::Stop)?;
         victim.kill();
         self.kills += 1;
@@ -324,7 +364,7 @@ impl Trial {
         match (&mut self.heir, self.kind) {
             (Some(heir), Kind::TwoDeaths) => {
                 heir.is_woken()?;
-                go(heir, cut.heir);
+                self.misled |= !heir.go(cut.heir, heirs_way);
                 self.company.act(Moment::SecondStop)?;
                 heir.kill();
                 self.kills += 1;
@@ -341,9 +381,30 @@ impl Trial {
     }
 }
 
-/// Lets a traced process go so many points; false if it cannot.
-fn go(traced: &mut Traced, points: usize) -> bool {
-    (0..points).all(|_| traced.advance())
+/// The points that pairs are drawn from: every second one from those where two processes can cross.
+#[derive(Default)]
+struct Points {
+    all: Vec<usize>,
+    likely: Vec<usize>,
+}
+
+impl Points {
+    /// `sleeps_at` is told for one that is stopped on its way to sleep.
+    fn new(way: &[u64], sleeps_at: Option<usize>) -> Points {
+        let kept = kept_points(way);
+        let all: Vec<usize> = (0..way.len()).filter(|&point| kept[point]).collect();
+        // Between the last look and the sleep; or behind an exchange, or a call.
+        let likely = |&point: &usize| match sleeps_at {
+            Some(sleep) => (sleep.saturating_sub(40)..sleep).contains(&point),
+            None => (1..=4).any(|back| point >= back && is_shared_step(way[point - back])),
+        };
+        Points { likely: all.iter().copied().filter(likely).collect(), all }
+    }
+
+    fn draw(&self, dice: &mut Dice) -> usize {
+        let likely = dice.next() & 1 == 0 && !self.likely.is_empty();
+        dice.one_of(if likely { &self.likely } else { &self.all })
+    }
 }
 
 /// A small generator (splitmix64): the same seed, the same pairs.

@@ -9,6 +9,7 @@
 
 use std::{
     arch::asm,
+    collections::HashSet,
     fmt, fs,
     hint::black_box,
     io, thread,
@@ -68,6 +69,9 @@ pub struct Traced {
     place: Place,
     /// The address before the first point, and after each.
     way: Vec<u64>,
+    /// The points before its first sleep.
+    awake: usize,
+    slept: bool,
     let_go: bool,
 }
 
@@ -82,7 +86,8 @@ impl Traced {
             raise(Signal::SIGSTOP).expect("SIGSTOP to oneself");
             body();
         });
-        let mut traced = Traced { process, place: Place::Inside, way: vec![], let_go: false };
+        let mut traced =
+            Traced { process, place: Place::Inside, way: vec![], awake: 0, slept: false, let_go: false };
         traced.stops_by(Signal::SIGSTOP);
         let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
         ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
@@ -113,6 +118,52 @@ impl Traced {
     /// Its points count from here.
     fn starts_here(&mut self) {
         self.way = vec![self.address()];
+        (self.awake, self.slept) = (0, false);
+    }
+
+    /// The way up to its first sleep, for the next that goes it.
+    pub fn guide(&self) -> Guide {
+        Guide::new(&self.way[..=self.awake])
+    }
+
+    /// Goes `points` points, as far as it can. Where `guide` knows the way it runs to the last place before the goal
+    /// that is not visited twice, and steps from there. False if it went another way: nothing is shown then.
+    pub fn go(&mut self, points: usize, guide: Option<&Guide>) -> bool {
+        let known = guide.map_or(0, |guide| guide.last_before(points));
+        if let Some(guide) = guide.filter(|_| known > 1) {
+            if !self.runs_to(guide.way[known]) {
+                return false;
+            }
+            self.way = guide.way[..=known].to_vec();
+            self.awake = known;
+        }
+        while self.way.len() <= points && self.advance() {}
+        true
+    }
+
+    /// Runs until the instruction at `address` comes next; false if it came elsewhere.
+    fn runs_to(&mut self, address: u64) -> bool {
+        let place = address as ptrace::AddressType;
+        let code = ptrace::read(self.pid(), place).expect("PTRACE_PEEKTEXT");
+        let broken = code & !0xff | BREAKPOINT as libc::c_long;
+        ptrace::write(self.pid(), place, broken).expect("PTRACE_POKETEXT");
+        ptrace::cont(self.pid(), None).expect("PTRACE_CONT");
+        let end = Instant::now() + LIMIT;
+        loop {
+            match self.process.next_change(Duration::from_millis(3)) {
+                Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => break,
+                // On the way that is known it did not sleep.
+                None if asleep(self.pid()).is_none() && Instant::now() < end => {}
+                _ => return false,
+            }
+        }
+        let mut registers = ptrace::getregs(self.pid()).expect("PTRACE_GETREGS");
+        registers.rip -= 1;
+        ptrace::setregs(self.pid(), registers).expect("PTRACE_SETREGS");
+        ptrace::write(self.pid(), place, code).expect("PTRACE_POKETEXT");
+        let at_mark = code as u64 & 0xff == BREAKPOINT;
+        self.place = if at_mark { Place::End } else { Place::Inside };
+        registers.rip == address
     }
 
     /// Goes on to the next point. False at the end of the operation, or in a sleep that nobody ends.
@@ -222,6 +273,7 @@ impl Traced {
             if asleep(self.pid()).is_some() {
                 self.place = Place::Asleep;
                 self.way.push(self.address());
+                self.slept = true;
                 return;
             }
             assert!(Instant::now() < end, "the traced process hangs: {}", self.process.describe());
@@ -242,6 +294,9 @@ impl Traced {
     /// Where it stands now.
     fn look(&mut self) {
         self.way.push(ptrace::getregs(self.pid()).expect("PTRACE_GETREGS").rip);
+        if !self.slept {
+            self.awake = self.way.len() - 1;
+        }
         let at_mark = self.instruction() & 0xff == BREAKPOINT;
         self.place = if at_mark { Place::End } else { Place::Inside };
     }
@@ -250,6 +305,45 @@ impl Traced {
     fn instruction(&self) -> u64 {
         let place = self.address() as ptrace::AddressType;
         ptrace::read(self.pid(), place).expect("PTRACE_PEEKTEXT") as u64
+    }
+}
+
+/// Whether the instruction at `address`, which a traced process has executed, is locked, an exchange, or a call.
+pub fn is_shared_step(address: u64) -> bool {
+    // SAFETY: a traced process is a fork of this one, so the same code stands here at the same address; no
+    // instruction that is executed is followed by less than a page's end, and it is long enough for each case.
+    let code = unsafe { *(address as *const [u8; 3]) };
+    matches!(code, [0xf0, ..] | [0x0f, 0x05, _] | [0x86 | 0x87, ..] | [0x40..=0x4f, 0x86 | 0x87, _])
+}
+
+/// A way that a process went, up to its first sleep.
+#[derive(Debug)]
+pub struct Guide {
+    way: Vec<u64>,
+    /// For each point the last one up to it at whose address the process had not been before.
+    fresh: Vec<usize>,
+}
+
+impl Guide {
+    fn new(way: &[u64]) -> Guide {
+        let mut seen = HashSet::new();
+        let mut last = 0;
+        let fresh = way.iter().enumerate().map(|(point, &address)| {
+            if seen.insert(address) {
+                last = point;
+            }
+            last
+        });
+        Guide { fresh: fresh.collect(), way: way.to_vec() }
+    }
+
+    /// How many points it has, the first mark included.
+    pub fn len(&self) -> usize {
+        self.way.len()
+    }
+
+    fn last_before(&self, point: usize) -> usize {
+        self.fresh[point.min(self.fresh.len() - 1)]
     }
 }
 
