@@ -74,6 +74,7 @@
 //! | `lock.taken`, `lock.unlinked` | our TID, named by the pending slot             | the kernel marks it                  |
 //! | `lock.held`                   | our TID, linked                                | the kernel marks it                  |
 //! | `lock.freed`                  | free, pending                                  | the kernel wakes one, for nothing    |
+//! | `lock.unrung`                 | free with WAITERS, pending                     | the kernel wakes one                 |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
 //! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |

@@ -332,6 +332,9 @@ impl Deadline {
 }
 
 /// Elements in place are not modelled.
+///
+/// # Safety
+/// None is asked for: nothing is touched.
 pub(crate) unsafe fn store_whole<T>(_place: *mut T, _value: &T) -> bool {
     false
 }

@@ -14,7 +14,7 @@
 //!   bit and wakes. Neither can be split by a death.
 //! - D2: a sleeper waits for the very word in which it saw nothing new. A commit in between changes the word, and
 //!   the kernel refuses the wait. So a bit left by the dead does no harm: at worst a commit wakes nobody.
-//! - D3: while the committer holds its lock, the bits can only be set, by others, and the count can only move by itself.
+//! - D3: while the committer holds its lock, others can only set the bits, and nobody else moves the count.
 //!
 //! # Ordering edges
 //! - `record`: Release in `commit` -> Acquire in `read`; carries what was committed.
@@ -179,6 +179,7 @@ impl Doorbell {
     /// Closes, and wakes whoever sleeps here or on `other`, in one step. Anybody may, any number of times. (The one
     /// value for which the call passes over sleepers, 0x7ff, has CLOSED set: nobody sleeps on it.)
     pub(crate) fn close(&self, other: &Doorbell) {
+        // ORDERING(closing): the kernel's change is a full barrier.
         self.word.change_and_wake_both(Change::SetBit(CLOSED), &other.word);
     }
 

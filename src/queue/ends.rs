@@ -12,9 +12,9 @@
 //! # Closing
 //! `close` is one step on the tail's doorbell, which every commit exchanges: after it no exchange commits. A sender
 //! that waits for room sleeps on both doorbells, so the step wakes it; a receiver sleeps on the tail's anyway. A commit
-//! that wakes a sleeper is an addition, not an exchange, and can come just after the close. So a receiver that finds the
-//! ring closed and empty passes once through the sending lock, after which nobody is in the middle of a commit, and
-//! looks again before it says `Closed`.
+//! that wakes a sleeper is an addition, not an exchange, and can come just after the close. So a receiver that finds
+//! the ring closed and empty passes once through the sending lock, after which nobody is in the middle of a commit,
+//! and looks again before it says `Closed`.
 //!
 //! # Invariants
 //! - E1: a committed record is received once: by the one receiver whose commit at the head counts it.
@@ -137,7 +137,8 @@ impl RawQueue {
         self.capacity() - HEADER
     }
 
-    /// Sends `payload`, waiting for room as long as `patience` lasts. It must not be longer than [`max_len`](Self::max_len).
+    /// Sends `payload`, waiting for room as long as `patience` lasts. It must not be longer than
+    /// [`max_len`](Self::max_len).
     pub(crate) fn send(&self, payload: &[u8], patience: Patience) -> Result<(), NotSent> {
         debug_assert!(payload.len() <= self.max_len());
         let Patience::Until(deadline) = patience else {

@@ -26,8 +26,8 @@
 //! - R4: the consumer writes its place and its doorbell, and nothing in the buffer.
 //!
 //! # Ordering edges
-//! - `record` (`doorbell.rs`), tail: payload and header, producer -> consumer.
-//! - `record` (`doorbell.rs`), head: the end of the consumer's reading -> the producer's writing over it.
+//! The doorbells' `record` (`doorbell.rs`). The tail's carries payload and header to the consumer; the head's carries
+//! the end of the consumer's reading to the producer, which writes over it.
 //!
 //! # Crash points
 //! - `ring.written`: a record beyond the last commit: overwritten by the next producer (R1).

@@ -55,12 +55,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::sync::RawLock;
+    use crate::{primitive::AtomicU64, region::Shareable};
+
+    struct Word(AtomicU64);
+
+    // SAFETY: one atomic word.
+    unsafe impl Shareable for Word {
+        const ROBUST: &'static [usize] = &[];
+    }
 
     /// The size of the region in which `need` bytes were put.
     fn put(need: usize) -> usize {
         let place = |region: &Region| {
-            region.place_with_bytes(RawLock::new(), need - size_of::<RawLock>(), 8).map(|_| region.size())
+            region
+                .place_with_bytes(Word(AtomicU64::new(0)), need - size_of::<Word>(), 8)
+                .map(|_| region.size())
         };
         in_arena(need, place).unwrap()
     }

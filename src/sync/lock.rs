@@ -14,8 +14,7 @@
 //! # Invariants
 //! - I1: at most one live thread finds its own TID in `word`.
 //! - I2: a thread sleeps only on a word with WAITERS, and who takes or frees the word keeps the bit, the kernel
-//!   included; but for I4. So while a thread sleeps, WAITERS is set. (Setting it again after a sleep adds nothing: the
-//!   models and the exact kills find no difference.)
+//!   included; but for I4. So while a thread sleeps, WAITERS is set, and need not be set again after a sleep.
 //! - I3: from before the exchange that takes until after the exchange that frees, this thread's pending slot or list
 //!   names the lock; and while it waits, its pending slot does. So if the lock is free with WAITERS, a woken thread is
 //!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies.
@@ -156,7 +155,7 @@ impl RawLock {
         self.lock_as(me(), patience)
     }
 
-    /// The same, for a caller that knows itself already.
+    /// The same, for a caller that knows itself.
     #[inline]
     fn lock_as(&self, me: Me, patience: Patience) -> Result<Suspicion, Refused> {
         self.robust.announce(me);
@@ -359,8 +358,8 @@ impl Drop for Hold<'_> {
 /// timeouts end.
 ///
 /// The lock's links lie in shared memory, so the processes that share a lock must trust each other. Nothing here may be
-/// used in a signal handler. A thread other than the main one that calls exec(2) while it holds a lock leaves it
-/// held for ever: the kernel gives it another TID before it looks for its locks.
+/// used in a signal handler. A thread other than the main one that calls exec(2) holding a lock leaves it held for ever:
+/// the kernel gives it another TID before it looks for its locks.
 ///
 /// # Examples
 /// ```
