@@ -16,7 +16,7 @@
 //! All, but for the rounds of a long loop (a spin before a sleep has 100): of the visits to one instruction the first
 //! eight and the last are kept. What differs between the others is a private counter. How many points were left out
 //! is printed. Pairs are sampled: half of each from all points, half from those where processes can cross, which are
-//! those just behind a locked instruction or a system call, and the last 40 before a sleep.
+//! those just behind a locked instruction or a system call, and for a sleeper the last 40 before its sleep.
 //!
 //! A trial does not step through what an earlier one has stepped through: it runs to the last place before its kill
 //! point where it is for the first time, and steps from there. Should it not come there, it is stepped from the start.
@@ -393,10 +393,10 @@ impl Points {
     fn new(way: &[u64], sleeps_at: Option<usize>) -> Points {
         let kept = kept_points(way);
         let all: Vec<usize> = (0..way.len()).filter(|&point| kept[point]).collect();
-        // Between the last look and the sleep; or behind an exchange, or a call.
-        let likely = |&point: &usize| match sleeps_at {
-            Some(sleep) => (sleep.saturating_sub(40)..sleep).contains(&point),
-            None => (1..=4).any(|back| point >= back && is_shared_step(way[point - back])),
+        // Behind an exchange, or a call; or between the last look and the sleep.
+        let likely = |&point: &usize| {
+            let crossing = (1..=4).any(|back| point >= back && is_shared_step(way[point - back]));
+            crossing || sleeps_at.is_some_and(|sleep| (sleep.saturating_sub(40)..sleep).contains(&point))
         };
         Points { likely: all.iter().copied().filter(likely).collect(), all }
     }
