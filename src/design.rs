@@ -50,20 +50,20 @@
 //! # Protocols
 //! Each is stated in the header of its file: words, invariants, ordering edges, crash points.
 //!
-//! - **Lock** (`sync/lock.rs`). Taking keeps WAITERS; who has slept adds it; a contended release is one FUTEX_WAKE_OP.
+//! - **Lock** (`sync/lock.rs`). Taking keeps WAITERS; a release that sees it is one FUTEX_WAKE_OP.
 //!   A held lock is linked into libc's own robust list, which costs nothing measurable and covers several locks, and
 //!   foreign robust mutexes among them.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
-//! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the death
-//!   of a reader casts no doubt.
-//! - **Doorbell** (`queue/doorbell.rs`). Bit 0: somebody sleeps; bit 1: closed; the rest counts commits. A commit is one
-//!   exchange, or one FUTEX_WAKE_OP if somebody sleeps.
+//! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
+//!   death of a reader casts no doubt.
+//! - **Doorbell** (`queue/doorbell.rs`). Bit 0: somebody sleeps; bit 1: closed; the rest counts commits. A commit is
+//!   one exchange, or one FUTEX_WAKE_OP if somebody sleeps.
 //! - **Ring** (`queue/ring.rs`). Each end keeps two places and believes the one whose count its doorbell shows. The
 //!   next place is stored *before* the commit, into the other slot: whoever inherits the end finds it right without
 //!   looking for OWNER_DIED, and neither end ever walks records to recover.
-//! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step on
-//!   the word that every commit exchanges.
+//! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
+//!   on the word that every commit exchanges.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
 //!   pidfd; its value and its panic come home in a memfd.
 //!
@@ -81,6 +81,8 @@
 //! | `ring.written`, `ring.staged` | a record beyond the last commit                | the next producer overwrites it      |
 //! | `ring.copied`                 | a copy in a dead process                       | the next consumer takes the record   |
 //! | `ring.taken`                  | a message that died with its receiver          | nobody: at most once                 |
+//! | `gate.shut`                   | a parent that never opened its gate             | the child sees the lock's owner dead, and ends |
+//! | `gate.opened`                 | an opened gate, and a lock held by the dead     | the child goes on: the number decides |
 //! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
 //!
 //! # Where this differs from the sketches it grew from, and why

@@ -24,8 +24,6 @@
 //! - `gate.opened`: the parent dies before it freed the lock: the child finds its number and goes on.
 //! - A child that dies holding the lock leaves OWNER_DIED to whoever is next, who does not care.
 
-#![allow(clippy::disallowed_types, reason = "the seam's atomic, which the lint sees through")]
-
 use std::cell::RefCell;
 
 use crate::{

@@ -53,8 +53,9 @@ impl<T: Serialize + DeserializeOwned> Process<T> {
     /// into the child is closed here. A directory that is deleted on drop is deleted at once: lend it instead.)
     ///
     /// The child's standard input is empty, but for what std had read ahead and not yet given out. Its value comes
-    /// home through memory without a limit, so it never waits for this process to read. It ends without running destructors or exit handlers of this process; the locks that
-    /// this process holds are not the child's, and guards that the closure captured do nothing there.
+    /// home through memory without a limit, so it never waits for this process to read. It ends without running
+    /// destructors or exit handlers of this process; the locks that this process holds are not the child's, and guards
+    /// that the closure captured do nothing there.
     ///
     /// Never blocks for longer than a fork takes. If this process is killed before the child could be told from any
     /// other, the child ends without having run anything of `closure`; if later, the child goes on.

@@ -155,7 +155,6 @@ impl RawLock {
         self.lock_as(me(), patience)
     }
 
-    /// The same, for a caller that knows itself.
     #[inline]
     fn lock_as(&self, me: Me, patience: Patience) -> Result<Suspicion, Refused> {
         self.robust.announce(me);
@@ -357,9 +356,9 @@ impl Drop for Hold<'_> {
 /// A *stopped* holder (SIGSTOP, a debugger) is not dead, nor is a stopped waiter whose turn it is: others wait on, and
 /// timeouts end.
 ///
-/// The lock's links lie in shared memory, so the processes that share a lock must trust each other. Nothing here may be
-/// used in a signal handler. A thread other than the main one that calls exec(2) holding a lock leaves it held for ever:
-/// the kernel gives it another TID before it looks for its locks.
+/// The lock's links lie in shared memory, so the processes that share a lock must trust each other. No signal handler
+/// may use it. A thread other than the main one that calls exec(2) holding it leaves it held for ever: the kernel
+/// gives that thread another TID before it looks for its locks.
 ///
 /// # Examples
 /// ```
