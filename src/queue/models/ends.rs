@@ -85,26 +85,34 @@ fn receiver_dies(fuel: usize, buffer: usize) {
     }
 }
 
-/// The ring is full; a sender waits for room and dies after `fuel` steps; another waits behind it.
-fn waiting_sender_dies(fuel: usize) {
+/// The ring is full; a sender waits for room and dies after `fuel` steps; `behind` it another waits for the lock.
+fn waiting_sender_dies(fuel: usize, behind: bool) {
     let queue = queue(ONE);
     send(&queue, 1).unwrap();
     let victim = spawn({
         let queue = queue.clone();
         move || die_after(fuel, || send(&queue, 2).unwrap())
     });
-    let sender = spawn({
+    let other = behind.then(|| {
         let queue = queue.clone();
-        move || send(&queue, 3).unwrap()
+        spawn(move || send(&queue, 3).unwrap())
     });
     let mut received = vec![recv(&queue, Patience::FOREVER).unwrap()];
-    // The second is the victim's or the other's: whoever lives must get room.
-    received.push(recv(&queue, Patience::FOREVER).unwrap());
-    let survived = victim.join().is_ok();
-    if survived || received[1] == 2 {
+    if behind {
+        // The victim's or the other's: whoever lives must get room.
         received.push(recv(&queue, Patience::FOREVER).unwrap());
     }
-    sender.join();
+    let survived = victim.join().is_ok();
+    if behind && (survived || received[1] == 2) {
+        received.push(recv(&queue, Patience::FOREVER).unwrap());
+    }
+    match other {
+        Some(other) => other.join(),
+        None => {
+            received.extend(drain(&queue));
+            send(&queue, 3).unwrap();
+        }
+    }
     // The victim may have died of telling that it had sent.
     received.extend(drain(&queue));
     received.sort();
@@ -180,7 +188,8 @@ fn a_receiver_that_dies_leaves_a_waiting_sender_its_room() {
 
 #[test]
 fn a_sender_that_dies_waiting_leaves_the_line_to_the_next() {
-    every_death("waiting sender, heir, receiver", 1, waiting_sender_dies);
+    every_death("waiting sender, receiver", 3, |fuel| waiting_sender_dies(fuel, false));
+    every_death("waiting sender, heir, receiver", 0, |fuel| waiting_sender_dies(fuel, true));
 }
 
 #[test]
