@@ -103,6 +103,7 @@
 //! | `cargo test`  | what the API says, with really forked children, each test in a process of its own                |
 //! | `cargo loom`  | every order of a few threads within the bound, with deaths at every shared access, and mutants   |
 //! | `cargo crash` | a kill after every instruction of every operation in every company; two deaths; mutants          |
+//! | `cargo storm` | random kills under load against the same objects: counts of lost, doubled, torn, stalled         |
 //!
 //! A mutant is a known fault put back in (`primitive/mutant.rs`); a proof that does not catch its mutants proves
 //! nothing. What the models do not show: timeouts never fire, accesses are at most acquire and release, the modelled

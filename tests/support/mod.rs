@@ -3,7 +3,7 @@
 //! A test that hangs is killed with all it started and reported; one that leaves children, zombies or descriptors
 //! behind fails. Test names are sentences about behaviour.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part")]
 
 pub mod locks;
 pub mod page;
@@ -23,7 +23,7 @@ use nix::{
     libc,
     sys::{
         signal::{Signal, kill, killpg},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{ForkResult, Pid, fork, setpgid},
 };
@@ -182,10 +182,22 @@ impl Child {
     }
 
     /// SIGKILL, and wait.
-    pub fn kill(self) {
+    pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same, for a child that is about to be replaced.
+    pub fn kill_now(&mut self) {
         kill(self.pid, Signal::SIGKILL).expect("kill");
-        let status = self.join();
+        self.reaped = true;
+        let status = waitpid(self.pid, None).expect("waitpid");
         assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
+    }
+
+    /// Whether it has ended and can be joined at once.
+    pub fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.pid), flags).is_ok_and(|status| status != WaitStatus::StillAlive)
     }
 
     /// Waits until the child sleeps in a futex call.
