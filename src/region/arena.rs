@@ -57,7 +57,9 @@ mod tests {
     use super::*;
     use crate::{primitive::AtomicU64, region::Shareable};
 
-    struct Word(AtomicU64);
+    struct Word {
+        _word: AtomicU64,
+    }
 
     // SAFETY: one atomic word.
     unsafe impl Shareable for Word {
@@ -68,7 +70,7 @@ mod tests {
     fn put(need: usize) -> usize {
         let place = |region: &Region| {
             region
-                .place_with_bytes(Word(AtomicU64::new(0)), need - size_of::<Word>(), 8)
+                .place_with_bytes(Word { _word: AtomicU64::new(0) }, need - size_of::<Word>(), 8)
                 .map(|_| region.size())
         };
         in_arena(need, place).unwrap()

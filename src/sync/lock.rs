@@ -259,25 +259,19 @@ impl RawLock {
     pub(crate) fn unlock(&self) {
         let me = me();
         self.robust.announce(me);
-        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
-        let seen = OwnerWord(self.robust.load(Relaxed));
-        if seen.owner() != me.tid {
-            // A copy that a fork made: neither the word nor the links are ours.
-            return me.retract();
-        }
         if !mutant(Mutant::ReleaseBeforeUnlink) {
             self.robust.unlink(me); // I5
         }
         // CRASH(lock.unlinked): pending and ours: the kernel marks it.
         let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
-        if seen.has_waiters() {
+        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
+        let seen = OwnerWord(self.robust.load(Relaxed));
+        // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote. (Compared with what it
+        // subtracts, it is one `sub` that sets flags; asked for a bit, it would be a slower `xadd`.)
+        if seen.0 != me.tid {
             self.unlock_contended();
-        } else {
-            // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote.
-            let seen = OwnerWord(self.robust.fetch_sub(me.tid, release));
-            if seen.has_waiters() {
-                self.wake_latecomer();
-            }
+        } else if self.robust.fetch_sub(me.tid, release) != me.tid {
+            self.wake_latecomer();
         }
         if mutant(Mutant::ReleaseBeforeUnlink) {
             self.robust.unlink(me);
@@ -302,16 +296,12 @@ impl RawLock {
     fn unlock_contended(&self) {
         if mutant(Mutant::DropWaiters) {
             self.robust.change_and_wake(Change::Clear, 1);
-            return;
-        }
-        if mutant(Mutant::ReleaseThenWake) {
+        } else if mutant(Mutant::ReleaseThenWake) {
             // ORDERING(handover): Release; the fault is the gap after it.
             self.robust.swap(0, Release);
             self.robust.wake(1);
-            return;
-        }
-        // ORDERING: Relaxed, a hint between holders.
-        if self.stale.load(Relaxed) == 0 {
+        } else if self.stale.load(Relaxed) == 0 {
+            // ORDERING: Relaxed, a hint between holders; so is what is stored there.
             if self.robust.change_and_wake(Change::StoreBit(WAITERS), 1) == 0 {
                 self.stale.store(1, Relaxed);
             }
@@ -325,7 +315,7 @@ impl RawLock {
     /// crate, and needs no repair after a death.
     #[inline]
     pub(crate) fn hold(&self, patience: Patience) -> Result<Hold<'_>, Refused> {
-        self.lock(patience).map(|_| Hold(self))
+        self.lock(patience).map(|_| Hold { lock: self, lineage: lineage() })
     }
 
     /// The word at some instant.
@@ -335,13 +325,19 @@ impl RawLock {
     }
 }
 
-/// A lock that one call of this crate holds.
-pub(crate) struct Hold<'a>(&'a RawLock);
+/// A lock that one call of this crate holds. A copy that a fork made (in a signal handler, or in an allocator) does
+/// nothing.
+pub(crate) struct Hold<'a> {
+    lock: &'a RawLock,
+    lineage: u32,
+}
 
 impl Drop for Hold<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.unlock();
+        if self.lineage == lineage() {
+            self.lock.unlock();
+        }
     }
 }
 
@@ -464,8 +460,7 @@ pub struct LockGuard<'a> {
     lock: &'a RawLock,
     suspicion: Suspicion,
     lineage: u32,
-    panicking: bool,
-    /// A panic while it is held leaves the data suspect.
+    /// A panic leaves the data suspect: one that begins while the guard is held, over data that is changed by then.
     poisons: bool,
     /// The word holds this thread's TID: another could not free it.
     _not_send: PhantomData<*const ()>,
@@ -493,8 +488,7 @@ impl<'a> LockGuard<'a> {
             lock,
             suspicion,
             lineage: lineage(),
-            panicking: thread::panicking(),
-            poisons: true,
+            poisons: !thread::panicking(),
             _not_send: PhantomData,
         };
         match suspicion {
@@ -540,7 +534,7 @@ impl<'a> LockGuard<'a> {
     /// Notes that the data is about to change: if we die now, it is suspect.
     pub(crate) fn intend_change(&mut self) {
         if self.is_ours() {
-            self.poisons = true;
+            self.poisons = !thread::panicking();
             self.lock.note(Suspicion::OwnerDied);
             // The note before the changes, in the compiler's order too.
             fence(Release);
@@ -549,7 +543,7 @@ impl<'a> LockGuard<'a> {
 
     /// Takes the note back, unless there was suspicion before, or a panic has cut the changes short.
     pub(crate) fn changes_are_whole(&mut self) {
-        let panicked = !self.panicking && thread::panicking();
+        let panicked = self.poisons && thread::panicking();
         if self.is_ours() && self.suspicion == Suspicion::None && !panicked {
             // The changes before the note: a death between them must leave the note.
             fence(Release);
@@ -586,7 +580,7 @@ impl Drop for LockGuard<'_> {
         }
         if self.suspicion != Suspicion::None {
             self.lock.note(self.suspicion);
-        } else if self.poisons && !self.panicking && thread::panicking() {
+        } else if self.poisons && thread::panicking() {
             self.lock.note(Suspicion::Poisoned);
         }
         self.lock.unlock();
