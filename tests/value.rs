@@ -404,18 +404,20 @@ fn arrays_of_no_size_or_too_much_are_errors() {
 }
 
 fn objects_in_a_full_region_are_errors() {
-    let region = Region::anonymous(4096).unwrap();
-    let kept = Value::new_in(&region, [7_u64; 8]).unwrap();
-    while Atomic::new_in(&region, 0_u8).is_ok() {}
-    assert!(matches!(Value::new_in(&region, 0_u8), Err(RegionError::NoRoom { .. })));
-    assert!(matches!(Array::new_in(&region, &[0_u8]), Err(RegionError::NoRoom { .. })));
-    drop(region);
+    let kept = {
+        let region = Region::anonymous(4096).unwrap();
+        let kept = Value::new_in(&region, [7_u64; 8]).unwrap();
+        while Atomic::new_in(&region, 0_u8).is_ok() {}
+        assert!(matches!(Value::new_in(&region, 0_u8), Err(RegionError::NoRoom { .. })));
+        assert!(matches!(Array::new_in(&region, &[0_u8]), Err(RegionError::NoRoom { .. })));
+        kept
+    };
+    assert_eq!(kept.get(), [7; 8], "a handle keeps its region");
     let region = Region::anonymous(4096).unwrap();
     let room = region.room();
     assert!(matches!(Value::new_in(&region, [0_u8; 3000]), Err(RegionError::NoRoom { .. })));
     assert!(matches!(Array::<u8>::zeroed_in(&region, 3_900), Err(RegionError::NoRoom { .. })));
     assert_eq!(region.room(), room, "an object that did not fit took nothing");
-    assert_eq!(kept.get(), [7; 8], "a handle keeps its region");
 }
 
 fn lock_timeouts_last_at_least_so_long() {

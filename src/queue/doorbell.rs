@@ -144,7 +144,9 @@ impl Doorbell {
         also: Option<(&Doorbell, Reading)>,
         deadline: Option<Deadline>,
     ) -> Wake {
-        for _ in 0..SPINS {
+        let mut spins = SPINS;
+        while spins > 0 {
+            spins -= 1;
             spin_hint();
             // ORDERING: Relaxed, a hint; the caller reads again.
             let also_changed = also.is_some_and(|(other, reading)| other.word.load(Relaxed) != reading.0);
