@@ -32,7 +32,7 @@ pub use primitive::{Mutant, set_mutant};
 pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
-pub use sync::{Lock, LockGuard};
+pub use sync::{Event, Lock, LockGuard};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 
 /// The example of `README.md` is a test.

@@ -41,6 +41,12 @@ pub enum Mutant {
     CloseBesideSleeper,
     /// A receiver that finds the queue closed and empty says so at once.
     ClosedAtOnce,
+    /// An event is set first, and its waiters are woken in a second system call.
+    SetThenWake,
+    /// Setting an event wakes one of its waiters.
+    SetWakesOne,
+    /// Clearing an event leaves the generation as it was.
+    ClearKeepsGeneration,
     /// A value's new version is stored before its bytes.
     VersionBeforeBytes,
     /// Memory with a lock that this thread still holds is unmapped.

@@ -30,7 +30,7 @@ use crate::{
     error::RegionError,
     primitive::{Deadline, Mutant, Wake, mutant},
     queue::{
-        doorbell::Doorbell,
+        doorbell::{Doorbell, Reading},
         ring::{End, HEADER, MAX_CAPACITY, NotPushed, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes},
@@ -191,28 +191,12 @@ impl RawQueue {
         };
         let _end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
         // CRASH(ends.receiving): ours, until the hold is dropped.
-        let ring = self.ring();
-        let mut commits_are_over = mutant(Mutant::ClosedAtOnce);
-        loop {
-            match ring.peek() {
-                Ok(record) => {
-                    let room = landing.room(record.len()).ok_or(NotReceived::NoMemory(record.len()))?;
-                    ring.copy(record, room);
-                    ring.take(record);
-                    return Ok(());
-                }
-                Err(tail) if tail.is_closed() && commits_are_over => return Err(NotReceived::Closed),
-                Err(tail) if tail.is_closed() => {
-                    drop(hold(&self.ends.sending, patience).ok_or(NotReceived::TimedOut)?);
-                    commits_are_over = true;
-                }
-                Err(tail) => {
-                    if self.tail_bell().sleep(tail, None, deadline) == Wake::TimedOut {
-                        return Err(NotReceived::TimedOut);
-                    }
-                }
+        while let Some(tail) = self.take_oldest(landing, patience)? {
+            if self.tail_bell().sleep(tail, None, deadline) == Wake::TimedOut {
+                return Err(NotReceived::TimedOut);
             }
         }
+        Ok(())
     }
 
     /// As [`try_send`](Self::try_send): by the records.
@@ -222,6 +206,19 @@ impl RawQueue {
             return Err(NotReceived::Empty);
         }
         let _end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
+        match self.take_oldest(landing, moment())? {
+            None => Ok(()),
+            Some(_) => Err(NotReceived::Empty),
+        }
+    }
+
+    /// Takes the oldest payload; if there is none, what the tail showed. The caller holds the receiving end.
+    fn take_oldest(
+        &self,
+        landing: &mut impl Landing,
+        patience: Patience,
+    ) -> Result<Option<Reading>, NotReceived> {
+        let ring = self.ring();
         let mut commits_are_over = mutant(Mutant::ClosedAtOnce);
         loop {
             match ring.peek() {
@@ -229,14 +226,14 @@ impl RawQueue {
                     let room = landing.room(record.len()).ok_or(NotReceived::NoMemory(record.len()))?;
                     ring.copy(record, room);
                     ring.take(record);
-                    return Ok(());
+                    return Ok(None);
                 }
-                Err(tail) if tail.is_closed() && commits_are_over => return Err(NotReceived::Closed),
-                Err(tail) if tail.is_closed() => {
-                    drop(hold(&self.ends.sending, moment()).ok_or(NotReceived::Empty)?);
+                Err(tail) if !tail.is_closed() => return Ok(Some(tail)),
+                Err(_) if commits_are_over => return Err(NotReceived::Closed),
+                Err(_) => {
+                    drop(hold(&self.ends.sending, patience).ok_or(NotReceived::TimedOut)?);
                     commits_are_over = true;
                 }
-                Err(_) => return Err(NotReceived::Empty),
             }
         }
     }

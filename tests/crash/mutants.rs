@@ -106,6 +106,9 @@ mod hunting {
         fault(12, Mutant::PendingOnCount, &[COUNT, COUNT, COUNT]),
         caught_by(Mutant::CloseBesideSleeper, &["close: stopped sender on its way to sleep"]),
         caught_by(Mutant::ClosedAtOnce, &["close: stopped sender at its commit, receiver asleep"]),
+        caught_by(Mutant::SetThenWake, &["Event::set: sleeper"]),
+        caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
+        caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

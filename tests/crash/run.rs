@@ -12,7 +12,7 @@ use pshared::Lock;
 use crate::{
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    lock, mutants, queue,
+    event, lock, mutants, queue,
     scenario::{Effort, Kind, Scenario, Tally},
     trace, value,
 };
@@ -23,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(lock::scenarios());
     all.extend(queue::scenarios());
     all.extend(value::scenarios());
+    all.extend(event::scenarios());
     all
 }
 
