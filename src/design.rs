@@ -53,6 +53,8 @@
 //! - **Lock** (`sync/lock.rs`). Taking keeps WAITERS; a release that sees it is one FUTEX_WAKE_OP.
 //!   A held lock is linked into libc's own robust list, which costs nothing measurable and covers several locks, and
 //!   foreign robust mutexes among them.
+//! - **Event** (`sync/event.rs`). One word: sleepers, set, generation. Setting is one exchange, or one FUTEX_WAKE_OP
+//!   that ors a bit, which may be made twice; a waiter goes by the generation in which it began.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -75,6 +77,7 @@
 //! | `lock.held`                   | our TID, linked                                | the kernel marks it                  |
 //! | `lock.freed`                  | free, pending                                  | the kernel wakes one, for nothing    |
 //! | `lock.unrung`                 | free with WAITERS, pending                     | the kernel wakes one                 |
+//! | `event.announced`             | a sleeper's bit and no sleeper                 | the next clear takes it away         |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
 //! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |

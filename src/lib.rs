@@ -1,4 +1,20 @@
 //! Python's `multiprocessing` on shared memory, for Linux.
+//!
+//! Any process may be killed at any instruction: the others go on, and nothing that was committed is lost, doubled or
+//! torn. How that is done, and how it is proven, is told in [`design`].
+//!
+//! | to share                          | use                                                              |
+//! |-----------------------------------|------------------------------------------------------------------|
+//! | work and results                  | [`Queue`]                                                        |
+//! | a counter or a flag               | [`Atomic`]                                                       |
+//! | a value that changes as a whole   | [`Value`]                                                        |
+//! | many elements, in place           | [`Array`]                                                        |
+//! | a section, a signal               | [`Lock`], [`Event`]                                              |
+//! | a process to run it in            | [`Process`]                                                      |
+//! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
+//!
+//! Objects made by `new` are inherited by children that are forked afterwards. A clone is another handle to the same
+//! object. Every wait has a form with a [`Duration`](std::time::Duration) and one with a [`Deadline`].
 
 #![warn(missing_docs)]
 #![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the modelled build lacks what uses some of it"))]

@@ -24,7 +24,8 @@
 //! - `event.announced`: SLEEPERS is set and nobody sleeps: the next `set` wakes nobody, and costs a system call more.
 //!
 //! `set` is one step whichever way it goes, so no death parts it from its wakes; and since a FUTEX_WAKE_OP that ors a
-//! bit may be made twice, any number of threads may set at once. A waiter owes nobody a wake: its death needs no repair.
+//! bit may be made twice, any number of threads may set at once. A waiter owes nobody a wake: its death needs no
+//! repair.
 
 use std::{fmt, time::Duration};
 
@@ -200,7 +201,8 @@ impl Event {
         Ok(Event { raw: region.place(RawEvent::new())? })
     }
 
-    /// Sets the flag, and wakes all who wait for it. Says whether it was clear. Never waits.
+    /// Sets the flag, and wakes all who wait for it. Says whether it was clear; of several that set it at the same
+    /// moment, more than one may be told so. Never waits.
     #[inline]
     pub fn set(&self) -> bool {
         self.raw.set()

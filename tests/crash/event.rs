@@ -98,7 +98,6 @@ const fn row(operation: &'static str, company: &'static str, body: fn(&Flags)) -
     }
 }
 
-#[rustfmt::skip]
 static ROWS: &[Row] = &[
     row("Event::set", "alone", set),
     Row { before: Before::Set, ..row("Event::set", "set before", set) },
@@ -112,14 +111,39 @@ static ROWS: &[Row] = &[
     Row { before: Before::Set, ..row("Event::wait", "set before", wait) },
     Row { before: Before::DeadSleeper, ..row("Event::wait", "a dead sleeper's bit", wait) },
     Row { sleepers: 1, ..row("Event::wait", "sleeper", wait) },
-    Row { sleepers: 2, enters: Enters::Woken, release: Release::Set, ..row("Event::wait", "woken, two sleepers", wait) },
-    Row { sleepers: 2, enters: Enters::Woken, release: Release::Pulse, ..row("Event::wait", "woken by a pulse, two sleepers", wait) },
+    Row {
+        sleepers: 2,
+        enters: Enters::Woken,
+        release: Release::Set,
+        ..row("Event::wait", "woken, two sleepers", wait)
+    },
+    Row {
+        sleepers: 2,
+        enters: Enters::Woken,
+        release: Release::Pulse,
+        ..row("Event::wait", "woken by a pulse, two sleepers", wait)
+    },
     Row { sleepers: 1, ..row("Event::wait_timeout", "sleeper", wait_timeout) },
-    Row { sleepers: 1, enters: Enters::Woken, release: Release::Pulse, ..row("Event::wait_timeout", "woken by a pulse, sleeper", wait_timeout) },
+    Row {
+        sleepers: 1,
+        enters: Enters::Woken,
+        release: Release::Pulse,
+        ..row("Event::wait_timeout", "woken by a pulse, sleeper", wait_timeout)
+    },
     Row { kind: Kind::TwoDeaths, heir: true, sleepers: 1, ..row("Event::set", "heir and sleeper", set) },
     Row { kind: Kind::StoppedSleeper, heir: true, ..row("Event::set", "stopped sleeper", set) },
-    Row { kind: Kind::StoppedSleeper, heir: true, sleepers: 1, ..row("Event::set", "stopped sleeper and sleeper", set) },
-    Row { kind: Kind::StoppedSleeper, heir: true, before: Before::DeadSleeper, ..row("Event::set", "a dead sleeper's bit, stopped sleeper", set) },
+    Row {
+        kind: Kind::StoppedSleeper,
+        heir: true,
+        sleepers: 1,
+        ..row("Event::set", "stopped sleeper and sleeper", set)
+    },
+    Row {
+        kind: Kind::StoppedSleeper,
+        heir: true,
+        before: Before::DeadSleeper,
+        ..row("Event::set", "a dead sleeper's bit, stopped sleeper", set)
+    },
 ];
 
 pub fn scenarios() -> Vec<Scenario> {
