@@ -27,8 +27,7 @@
 //! committer stores and dies, and the bell is as it was.
 
 use crate::primitive::{
-    Acquire, AtomicU32, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, me, mutant,
-    spin_hint,
+    Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, me, mutant, spin_hint,
 };
 
 const SLEEPER: u32 = 1;
@@ -189,11 +188,5 @@ impl Doorbell {
     #[cfg(test)]
     pub(crate) fn start_at(&self, count: u32) {
         self.word.store(count << 2, Release);
-    }
-
-    /// The raw word, for models that look from outside.
-    #[allow(dead_code, reason = "models and tests")]
-    pub(crate) fn word(&self) -> &AtomicU32 {
-        &self.word
     }
 }
