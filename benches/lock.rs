@@ -14,7 +14,7 @@ use std::{
     hint::black_box,
     io::{Write, stdout},
     process,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -56,6 +56,8 @@ struct Contenders {
     ours: Lock,
     guarded: Cell<u64>,
     std: Mutex<u64>,
+    /// As threads share one: behind a pointer, as ours is.
+    std_shared: Arc<Mutex<u64>>,
     robust: PthreadMutex,
     shared: PthreadMutex,
 }
@@ -67,6 +69,7 @@ impl Contenders {
             ours: Lock::new().expect("a lock"),
             guarded: Cell::new(0),
             std: Mutex::new(0),
+            std_shared: Arc::new(Mutex::new(0)),
             robust: page.mutex(0, true),
             shared: page.mutex(1, false),
         }
@@ -81,6 +84,12 @@ impl Contenders {
     #[inline]
     fn std(&self) {
         let mut guard = self.std.lock().expect("nobody panics here");
+        *guard = black_box(*guard + 1);
+    }
+
+    #[inline]
+    fn std_shared(&self) {
+        let mut guard = self.std_shared.lock().expect("nobody panics here");
         *guard = black_box(*guard + 1);
     }
 
@@ -103,6 +112,7 @@ fn uncontended(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lock");
     group.bench_function("ours", |b| b.iter(|| contenders.ours()));
     group.bench_function("std", |b| b.iter(|| contenders.std()));
+    group.bench_function("std-shared", |b| b.iter(|| contenders.std_shared()));
     group.bench_function("pthread-robust-shared", |b| b.iter(|| contenders.pthread(contenders.robust)));
     group.bench_function("pthread-shared", |b| b.iter(|| contenders.pthread(contenders.shared)));
     group.finish();
