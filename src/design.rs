@@ -50,7 +50,7 @@
 //! # Protocols
 //! Each is stated in the header of its file: words, invariants, ordering edges, crash points.
 //!
-//! - **Lock** (`sync/lock.rs`). Taking keeps WAITERS; a release that sees it is one FUTEX_WAKE_OP.
+//! - **Lock** (`sync/raw_lock.rs`). Taking keeps WAITERS; a release that sees it is one FUTEX_WAKE_OP.
 //!   A held lock is linked into libc's own robust list, which costs nothing measurable and covers several locks, and
 //!   foreign robust mutexes among them.
 //! - **Event** (`sync/event.rs`). One word: sleepers, set, generation. Setting is one exchange, or one FUTEX_WAKE_OP

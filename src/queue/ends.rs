@@ -34,7 +34,7 @@ use crate::{
         ring::{End, HEADER, MAX_CAPACITY, NotPushed, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes},
-    sync::{Hold, OwnerWord, Patience, RawLock, Refused},
+    sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused},
 };
 
 /// How long a `try_` form waits for somebody else's few instructions, when the records say that it can succeed.
@@ -43,17 +43,17 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// What a queue has in shared memory beside its buffer: 512 bytes.
 #[repr(C, align(128))]
 pub(crate) struct Ends {
-    sending: RawLock,
+    sending: PaddedLock,
     tail: End,
-    receiving: RawLock,
+    receiving: PaddedLock,
     head: End,
 }
 
 // SAFETY: locks, atomics, and words that a lock's holder alone touches.
 unsafe impl Shareable for Ends {
     const ROBUST: &'static [usize] = &[
-        std::mem::offset_of!(Ends, sending) + RawLock::WORD,
-        std::mem::offset_of!(Ends, receiving) + RawLock::WORD,
+        std::mem::offset_of!(Ends, sending) + PaddedLock::WORD,
+        std::mem::offset_of!(Ends, receiving) + PaddedLock::WORD,
     ];
 }
 
@@ -112,8 +112,12 @@ impl RawQueue {
     }
 
     pub(crate) fn new_in(region: &Region, buffer: usize) -> Result<RawQueue, RegionError> {
-        let ends =
-            Ends { sending: RawLock::new(), tail: End::new(), receiving: RawLock::new(), head: End::new() };
+        let ends = Ends {
+            sending: PaddedLock::new(),
+            tail: End::new(),
+            receiving: PaddedLock::new(),
+            head: End::new(),
+        };
         let (ends, bytes) = region.place_with_bytes(ends, buffer, 64)?;
         Ok(RawQueue { ends, bytes })
     }

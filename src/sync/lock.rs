@@ -1,345 +1,13 @@
-//! A lock between processes that survives the death of its holder.
-//!
-//! # Words
-//! | `word`                 | meaning                              | left by                                        |
-//! |------------------------|--------------------------------------|------------------------------------------------|
-//! | 0                      | free                                 | `lock`: exchange to own TID                    |
-//! | TID (+ WAITERS)        | held (somebody sleeps, or soon will) | `unlock`, or the kernel at the owner's end     |
-//! | OWNER_DIED (+ WAITERS) | free, data suspect                   | `lock`: to own TID, WAITERS kept, suspicion    |
-//! | WAITERS                | free, a woken sleeper is on its way  | `lock`: to own TID + WAITERS                   |
-//!
-//! `suspicion` is written by the holder alone, before it releases: why the data may be half-changed.
-//! `stale` is a hint, written by the holder: the last contended release woke nobody.
-//!
-//! # Invariants
-//! - I1: at most one live thread finds its own TID in `word`.
-//! - I2: a thread sleeps only on a word with WAITERS, and who takes or frees the word keeps the bit, the kernel
-//!   included; but for I4. So while a thread sleeps, WAITERS is set, and need not be set again after a sleep.
-//! - I3: from before the exchange that takes until after the exchange that frees, this thread's pending slot or list
-//!   names the lock; and while it waits, its pending slot does. So if the lock is free with WAITERS, a woken thread is
-//!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies.
-//! - I4: WAITERS goes only together with waking *all*. A contended release that woke nobody leaves it set and notes
-//!   `stale`; the next contended release clears the word and wakes whoever there is.
-//! - I5: a held lock is in the list before the pending slot is emptied, and out of it before the word is freed: once
-//!   it is free another process links it and its `next` is a stranger's.
-//!
-//! # Ordering edges
-//! - `handover`: Release in `unlock` -> Acquire exchange in `lock`; carries the data and `suspicion`.
-//! - `inherit`: the kernel's exchange at the owner's end -> the same Acquire; the data may be half-changed.
-//!
-//! # Crash points
-//! - `lock.pending`: named as pending, not yet taken. The word is free (the kernel wakes one), or another's (nothing).
-//! - `lock.taken`: ours, not yet linked. Pending: the kernel marks it.
-//! - `lock.held`: ours and linked. The kernel marks it.
-//! - `lock.unlinked`: ours, no longer linked. Pending: the kernel marks it.
-//! - `lock.unrung`: freed without a look at WAITERS that came in between, still pending. The kernel wakes one; or it is
-//!   another's already, with WAITERS, and that one's release wakes.
-//! - `lock.freed`: free, still pending. The kernel wakes one: at worst for nothing.
-//!
-//! A release that sees WAITERS is one FUTEX_WAKE_OP, so no death parts the release from the wake. One that sees none
-//! subtracts its TID, which keeps a bit that came since, and costs less than an exchange that compares. A sleeper that
-//! dies woken dies with the word pending: free, and the kernel wakes the next; taken by another, and that one's
-//! release does.
-//!
-//! Sources: futex(2), get_robust_list(2); for I2, glibc bug 20973, where the heir dropped the bit.
+//! [`Lock`] and its guard; the algorithm is in `sync/raw_lock.rs`.
 
 use std::{convert::Infallible, fmt, marker::PhantomData, thread, time::Duration};
 
 use crate::{
     error::{LockError, RegionError},
-    primitive::{
-        Acquire, AtomicU32, Change, Deadline, Me, Mutant, Relaxed, Release, RobustWord, SPINS, WAITERS, Wake,
-        fence, lineage, me, mutant, spin_hint,
-    },
-    region::{Handle, Region, Shareable, in_arena},
-    sync::owner::OwnerWord,
+    primitive::{Deadline, Release, fence, lineage, me},
+    region::{Handle, Region, in_arena},
+    sync::raw_lock::{MAX_HELD, PaddedLock, Patience, RawLock, Refused, Suspicion},
 };
-
-/// The locks a thread may hold. The kernel looks through 2,048 entries of a thread's list, newest first; eight are
-/// left for the locks that this crate takes inside one call, and for libc's.
-pub(crate) const MAX_HELD: u32 = 2_040;
-
-/// How long a lock may be waited for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
-    /// Not at all.
-    None,
-    /// Until the instant, if there is one.
-    Until(Option<Deadline>),
-}
-
-impl Patience {
-    pub(crate) const FOREVER: Patience = Patience::Until(None);
-
-    fn deadline(self) -> Option<Deadline> {
-        match self {
-            Patience::None => None,
-            Patience::Until(deadline) => deadline,
-        }
-    }
-}
-
-/// Why the lock was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    WouldBlock,
-    TimedOut,
-    AlreadyHeld,
-}
-
-/// What the lock's history says about the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Suspicion {
-    /// Every holder released it.
-    None = 0,
-    /// A holder died, and nobody declared the data consistent since.
-    OwnerDied = 1,
-    /// A holder panicked, likewise.
-    Poisoned = 2,
-}
-
-impl Suspicion {
-    /// Any word but a known one speaks of trouble.
-    fn from_note(note: u32) -> Suspicion {
-        match note {
-            0 => Suspicion::None,
-            2 => Suspicion::Poisoned,
-            _ => Suspicion::OwnerDied,
-        }
-    }
-}
-
-/// Words and algorithm; the memory is somebody else's.
-///
-/// The word ends one cache line and the links stand on the next: a waiter that polls the word does not fight the
-/// holder for the links. (Measured with two processes and an empty section: 43 to 52 ns a turn with both on one
-/// line, 24 to 27 apart.)
-#[repr(C, align(128))]
-pub(crate) struct RawLock {
-    _front: [u64; 6],
-    suspicion: AtomicU32,
-    stale: AtomicU32,
-    pub(super) robust: RobustWord,
-    _back: [u64; 4],
-}
-
-#[cfg(not(loom))]
-const _: () = {
-    assert!(size_of::<RawLock>() == 128);
-    assert!(std::mem::offset_of!(RawLock, robust) == 56);
-};
-
-// SAFETY: every field is atomic or touched by the holder alone; robust links are the pointers that are allowed.
-unsafe impl Shareable for RawLock {
-    const ROBUST: &'static [usize] = &[RawLock::WORD];
-}
-
-impl RawLock {
-    /// Where the robust word stands.
-    pub(crate) const WORD: usize = if cfg!(target_env = "musl") { 60 } else { 56 };
-
-    pub(crate) fn new() -> RawLock {
-        RawLock {
-            _front: [0; 6],
-            suspicion: AtomicU32::new(Suspicion::None as u32),
-            stale: AtomicU32::new(0),
-            robust: RobustWord::new(),
-            _back: [0; 4],
-        }
-    }
-
-    /// Takes the lock. Not more than [`MAX_HELD`] may be held: whoever lets users hold it looks before.
-    #[inline]
-    pub(crate) fn lock(&self, patience: Patience) -> Result<Suspicion, Refused> {
-        self.lock_as(me(), patience)
-    }
-
-    #[inline]
-    fn lock_as(&self, me: Me, patience: Patience) -> Result<Suspicion, Refused> {
-        self.robust.announce(me);
-        // CRASH(lock.pending): nothing is ours yet; if the word is free and somebody sleeps, the kernel wakes one.
-        // ORDERING(handover): Acquire, so that we see what the last holder wrote.
-        // ORDERING(inherit): the same, after the kernel's exchange.
-        let seen = match self.robust.compare_exchange(0, me.tid, Acquire, Relaxed) {
-            Ok(free) => OwnerWord(free),
-            Err(_) => self.lock_contended(me, patience)?,
-        };
-        // CRASH(lock.taken): the pending slot names a word that holds our TID: the kernel marks it.
-        self.robust.link(me);
-        me.retract();
-        // CRASH(lock.held): linked.
-        // ORDERING: Relaxed, carried by `handover`.
-        let noted = self.suspicion.load(Relaxed);
-        if seen.owner_died() || noted != 0 { Ok(self.suspect(seen, noted)) } else { Ok(Suspicion::None) }
-    }
-
-    /// The way through when the word is not simply 0. Refused, it empties the pending slot.
-    #[cold]
-    fn lock_contended(&self, me: Me, patience: Patience) -> Result<OwnerWord, Refused> {
-        let mut spins = SPINS;
-        let mut expired = false;
-        // ORDERING: Relaxed, a first guess; the exchanges below decide.
-        let mut seen = OwnerWord(self.robust.load(Relaxed));
-        loop {
-            if seen.is_free() {
-                let mut ours = seen.taken_by(me.tid).0; // I2
-                if mutant(Mutant::HeirForgetsWaiters) && seen.owner_died() {
-                    ours = me.tid;
-                }
-                // ORDERING(handover), ORDERING(inherit): as in `lock`.
-                match self.robust.compare_exchange(seen.0, ours, Acquire, Relaxed) {
-                    Ok(_) => return Ok(seen),
-                    Err(now) => seen = OwnerWord(now),
-                }
-                continue;
-            }
-            let refused = match patience {
-                _ if seen.owner() == me.tid && !matches!(patience, Patience::None) => {
-                    Some(Refused::AlreadyHeld)
-                }
-                Patience::None => Some(Refused::WouldBlock),
-                Patience::Until(_) if expired => Some(Refused::TimedOut),
-                Patience::Until(_) => None,
-            };
-            if let Some(refused) = refused {
-                me.retract();
-                return Err(refused);
-            }
-            if spins > 0 && !seen.has_waiters() {
-                spins -= 1;
-                spin_hint();
-                // ORDERING: Relaxed, a hint that ends the spinning.
-                seen = OwnerWord(self.robust.load(Relaxed));
-                continue;
-            }
-            if !seen.has_waiters() {
-                // ORDERING: Relaxed, the bit carries nothing: whoever frees the word exchanges it and sees the bit.
-                match self.robust.compare_exchange(seen.0, seen.with_waiters().0, Relaxed, Relaxed) {
-                    Ok(_) => seen = seen.with_waiters(),
-                    Err(now) => {
-                        seen = OwnerWord(now);
-                        continue;
-                    }
-                }
-            }
-            if mutant(Mutant::WaiterNotPending) {
-                me.retract();
-            }
-            // Woken, a wake was spent on us: we try once more before we look at the clock again, and whoever took
-            // the lock first keeps WAITERS, so that its release passes the wake on. Out of time, we try once more
-            // too: the word may be free, and the one who was woken for it not running.
-            expired = self.robust.wait(seen.0, patience.deadline()) == Wake::TimedOut;
-            // ORDERING: Relaxed, a guess; the exchange decides.
-            seen = OwnerWord(self.robust.load(Relaxed));
-        }
-    }
-
-    /// What to report when the word or the note speaks of trouble.
-    #[cold]
-    fn suspect(&self, seen: OwnerWord, noted: u32) -> Suspicion {
-        if seen.owner_died() { Suspicion::OwnerDied } else { Suspicion::from_note(noted) }
-    }
-
-    /// What the holders before left word of. Only the holder may ask.
-    pub(crate) fn noted(&self) -> Suspicion {
-        // ORDERING: Relaxed, carried by `handover`.
-        Suspicion::from_note(self.suspicion.load(Relaxed))
-    }
-
-    /// Leaves word of `suspicion` for the next holder, or takes it away. Only the holder may.
-    #[inline]
-    pub(crate) fn note(&self, suspicion: Suspicion) {
-        // ORDERING: Relaxed, carried by `handover`.
-        self.suspicion.store(suspicion as u32, Relaxed);
-    }
-
-    /// Frees the lock. Only the thread that took it may.
-    #[inline]
-    pub(crate) fn unlock(&self) {
-        let me = me();
-        self.robust.announce(me);
-        if !mutant(Mutant::ReleaseBeforeUnlink) {
-            self.robust.unlink(me); // I5
-        }
-        // CRASH(lock.unlinked): pending and ours: the kernel marks it.
-        let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
-        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
-        let seen = OwnerWord(self.robust.load(Relaxed));
-        // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote. (Compared with what it
-        // subtracts, it is one `sub` that sets flags; asked for a bit, it would be a slower `xadd`.)
-        if seen.0 != me.tid {
-            self.unlock_contended();
-        } else if self.robust.fetch_sub(me.tid, release) != me.tid {
-            self.wake_latecomer();
-        }
-        if mutant(Mutant::ReleaseBeforeUnlink) {
-            self.robust.unlink(me);
-        }
-        // CRASH(lock.freed): pending and free, or already another's: at worst one sleeper wakes for nothing.
-        me.retract();
-    }
-
-    /// Wakes whoever announced itself between the look and the release, which left the word free with WAITERS.
-    #[cold]
-    fn wake_latecomer(&self) {
-        // CRASH(lock.unrung): free with WAITERS and still pending: the kernel wakes one in our place; or another's,
-        // WAITERS kept, and its release wakes.
-        if self.robust.wake(1) == 0 {
-            // ORDERING: Relaxed, a hint between holders.
-            self.stale.store(1, Relaxed);
-        }
-    }
-
-    /// Frees the lock and wakes, in one step (I4). WAKE_OP is a full barrier: `handover` holds.
-    #[cold]
-    fn unlock_contended(&self) {
-        if mutant(Mutant::DropWaiters) {
-            self.robust.change_and_wake(Change::Clear, 1);
-        } else if mutant(Mutant::ReleaseThenWake) {
-            // ORDERING(handover): Release; the fault is the gap after it.
-            self.robust.swap(0, Release);
-            self.robust.wake(1);
-        } else if self.stale.load(Relaxed) == 0 {
-            // ORDERING: Relaxed, a hint between holders; so is what is stored there.
-            if self.robust.change_and_wake(Change::StoreBit(WAITERS), 1) == 0 {
-                self.stale.store(1, Relaxed);
-            }
-        } else {
-            self.stale.store(0, Relaxed);
-            self.robust.change_and_wake(Change::Clear, u32::MAX);
-        }
-    }
-
-    /// Takes the lock until the returned value is dropped: for what runs no foreign code, inside one call of this
-    /// crate, and needs no repair after a death.
-    #[inline]
-    pub(crate) fn hold(&self, patience: Patience) -> Result<Hold<'_>, Refused> {
-        self.lock(patience).map(|_| Hold { lock: self, lineage: lineage() })
-    }
-
-    /// The word at some instant.
-    pub(crate) fn state(&self) -> OwnerWord {
-        // ORDERING: Relaxed, for whoever looks from outside.
-        OwnerWord(self.robust.load(Relaxed))
-    }
-}
-
-/// A lock that one call of this crate holds. A copy that a fork made (in a signal handler, or in an allocator) does
-/// nothing.
-pub(crate) struct Hold<'a> {
-    lock: &'a RawLock,
-    lineage: u32,
-}
-
-impl Drop for Hold<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.lineage == lineage() {
-            self.lock.unlock();
-        }
-    }
-}
 
 /// A lock between processes, and between their threads, that survives the death of its holder.
 ///
@@ -377,7 +45,7 @@ impl Drop for Hold<'_> {
 #[doc(alias = "Mutex")]
 #[derive(Clone)]
 pub struct Lock {
-    raw: Handle<RawLock>,
+    raw: Handle<PaddedLock>,
 }
 
 impl Lock {
@@ -386,7 +54,7 @@ impl Lock {
     /// # Errors
     /// What [`Region::anonymous`] says.
     pub fn new() -> Result<Lock, RegionError> {
-        in_arena(size_of::<RawLock>(), Lock::new_in)
+        in_arena(size_of::<PaddedLock>(), Lock::new_in)
     }
 
     /// A free lock in `region`.
@@ -394,7 +62,7 @@ impl Lock {
     /// # Errors
     /// [`RegionError::NoRoom`].
     pub fn new_in(region: &Region) -> Result<Lock, RegionError> {
-        Ok(Lock { raw: region.place(RawLock::new())? })
+        Ok(Lock { raw: region.place(PaddedLock::new())? })
     }
 
     /// Takes the lock, waiting as long as it takes.

@@ -3,11 +3,12 @@
 mod event;
 mod lock;
 mod owner;
+mod raw_lock;
 
 pub use event::Event;
-pub(crate) use lock::{Hold, Patience, RawLock, Refused};
 pub use lock::{Lock, LockGuard};
 pub(crate) use owner::OwnerWord;
+pub(crate) use raw_lock::{Hold, PaddedLock, Patience, RawLock, Refused};
 
 #[cfg(all(test, loom))]
 mod models;

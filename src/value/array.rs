@@ -1,7 +1,7 @@
 //! A row of elements in shared memory, changed in place under a lock.
 //!
 //! # Words
-//! The lock of `sync/lock.rs`, then the elements. The lock's `suspicion` serves as a statement of intent: a holder
+//! The lock of `sync/raw_lock.rs`, then the elements. The lock's `suspicion` serves as a statement of intent: a holder
 //! writes `OwnerDied` there before its first change and takes it back when its changes are whole. So a reader's
 //! death, or that of a writer who had not begun, casts no doubt on the data.
 //!
@@ -24,7 +24,7 @@ use crate::{
     error::{ArrayError, LockError, RegionError},
     primitive::{Deadline, store_whole},
     region::{Handle, Plain, Region, SharedBytes, in_arena},
-    sync::{LockGuard, Patience, RawLock},
+    sync::{LockGuard, PaddedLock, Patience},
 };
 
 /// A row of `len` elements that processes share, with a lock of its own.
@@ -48,7 +48,7 @@ use crate::{
 /// # References
 /// Python `multiprocessing.Array`.
 pub struct Array<T> {
-    lock: Handle<RawLock>,
+    lock: Handle<PaddedLock>,
     bytes: SharedBytes,
     len: usize,
     _type: PhantomData<T>,
@@ -70,7 +70,7 @@ impl<T: Plain> Array<T> {
     /// # Errors
     /// As for [`new`](Array::new); [`RegionError::TooLarge`] if the size overflows.
     pub fn zeroed(len: usize) -> Result<Array<T>, RegionError> {
-        let need = Self::size_of(len)?.saturating_add(size_of::<RawLock>());
+        let need = Self::size_of(len)?.saturating_add(size_of::<PaddedLock>());
         in_arena(need, |region| Self::zeroed_in(region, len))
     }
 
@@ -90,7 +90,7 @@ impl<T: Plain> Array<T> {
     /// As for [`zeroed`](Array::zeroed); [`RegionError::NoRoom`].
     pub fn zeroed_in(region: &Region, len: usize) -> Result<Array<T>, RegionError> {
         let size = Self::size_of(len)?;
-        let (lock, bytes) = region.place_with_bytes(RawLock::new(), size, align_of::<T>().max(8))?;
+        let (lock, bytes) = region.place_with_bytes(PaddedLock::new(), size, align_of::<T>().max(8))?;
         Ok(Array { lock, bytes, len, _type: PhantomData })
     }
 

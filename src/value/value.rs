@@ -7,7 +7,7 @@
 //! # Words
 //! | word                  | meaning                            | written by                          |
 //! |-----------------------|------------------------------------|-------------------------------------|
-//! | `lock`                | writers, one at a time             | see `sync/lock.rs`                  |
+//! | `lock`                | writers, one at a time             | see `sync/raw_lock.rs`              |
 //! | `version`             | commits so far; bit 0 names a copy | the holder: one store, the commit   |
 //! | copy 0, copy 1        | the value, and room for the next   | the holder: the one not named       |
 //!
@@ -40,7 +40,7 @@ use crate::{
     error::{LockError, RegionError},
     primitive::{Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, fence, mutant, spin_hint},
     region::{Handle, Plain, Region, SharedBytes, in_arena},
-    sync::{LockGuard, Patience, RawLock},
+    sync::{LockGuard, PaddedLock, Patience},
 };
 
 /// The version, then both copies, as words that may be read while they are written.
@@ -133,7 +133,7 @@ impl<'a, T: Plain> Copies<'a, T> {
 /// # References
 /// Python `multiprocessing.Value`, whose `+=` is two steps and whose lock stays with the dead.
 pub struct Value<T> {
-    lock: Handle<RawLock>,
+    lock: Handle<PaddedLock>,
     bytes: SharedBytes,
     _type: PhantomData<T>,
 }
@@ -152,14 +152,14 @@ impl<T: Plain> Value<T> {
     /// # Errors
     /// [`RegionError::NoRoom`].
     pub fn new_in(region: &Region, value: T) -> Result<Value<T>, RegionError> {
-        let (lock, bytes) = region.place_with_bytes(RawLock::new(), Copies::<T>::BYTES, 8)?;
+        let (lock, bytes) = region.place_with_bytes(PaddedLock::new(), Copies::<T>::BYTES, 8)?;
         let made = Value { lock, bytes, _type: PhantomData };
         made.copies().store(&value);
         Ok(made)
     }
 
     fn footprint() -> usize {
-        size_of::<RawLock>() + Copies::<T>::BYTES
+        size_of::<PaddedLock>() + Copies::<T>::BYTES
     }
 
     #[inline]

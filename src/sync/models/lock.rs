@@ -2,7 +2,7 @@
 //!
 //! The numbers that the lock guards lie in an `UnsafeCell`: two holders at once, or a handover that carries nothing,
 //! are reported as a race. A lost wake-up is a deadlock. The victim dies before its first step, its second, and so on:
-//! announcing, linking, unlinking and retracting are steps too, so each crash point of `sync/lock.rs` is among them.
+//! announcing, linking, unlinking and retracting are steps too, so each crash point of the lock is among them.
 //!
 //! # What was affordable
 //! About 20,000 orders a second on one core; all of it takes 80 s of CPU time.
@@ -32,7 +32,7 @@ use crate::{
             kernel::{Died, Ending, bury, crash_point, die_after, end_sleep},
         },
     },
-    sync::{Lock, Patience, RawLock, Refused, lock::Suspicion},
+    sync::{Lock, Patience, RawLock, Refused, raw_lock::Suspicion},
 };
 
 /// What the lock guards: two numbers that are equal whenever nobody is at work, nor died at it.
