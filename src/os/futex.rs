@@ -4,7 +4,7 @@
 //! | function    | system call                                   | returns                              |
 //! |-------------|-----------------------------------------------|--------------------------------------|
 //! | [`wait`]    | FUTEX_WAIT_BITSET, absolute CLOCK_MONOTONIC    | why the wait ended, [`Wake`]         |
-//! | [`wait_two`]| futex_waitv on two words                      | the same                             |
+//! | [`wait_any`]| futex_waitv on up to [`MAX_WORDS`] words      | the same                             |
 //! | [`wake`]    | FUTEX_WAKE                                    | how many were woken                  |
 //! | [`wake_op`] | FUTEX_WAKE_OP: change a word *and* wake       | how many were woken                  |
 //! | [`requeue`] | FUTEX_REQUEUE: move one sleeper, wake nobody   | how many were moved                  |
@@ -16,6 +16,8 @@
 //! - F3: no call here sets FUTEX_PRIVATE_FLAG: the wake that the kernel sends at a death uses the shared key, and a
 //!   private sleeper would never hear it.
 //! - F4: `Woken` means that a wake was consumed; `TimedOut`, `Changed` and `Interrupted` never consumed one.
+//! - F5: until a sleeper on several words runs again, each of them may spend one wake on it; it is told the last of
+//!   those words in its own order.
 //!
 //! Sources: futex(2), futex_waitv(2), kernel/futex/.
 
@@ -28,8 +30,8 @@ use crate::os::clock::Deadline;
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// Somebody woke us, and that wake is spent on us (F4).
-    Woken,
+    /// Somebody woke us by the word of this place (0 in a wait on one), and that wake is spent on us (F4, F5).
+    Woken(usize),
     /// The word no longer held the expected value, so there was no sleep.
     Changed,
     /// The deadline came first.
@@ -98,44 +100,57 @@ pub(crate) unsafe fn wait(word: *const u32, expected: u32, deadline: Option<Dead
     ended(result, "FUTEX_WAIT_BITSET")
 }
 
-/// Sleeps while `*first.0 == first.1` and `*second.0 == second.1`, until `deadline` if there is one.
+/// The most words that one wait can be about.
+pub(crate) const MAX_WORDS: usize = 128;
+
+/// One word of several to sleep on, as the kernel lays it out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiter {
+    val: u64,
+    uaddr: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+impl Waiter {
+    /// `word`, as long as it is `expected`.
+    pub(crate) fn new(word: *const u32, expected: u32) -> Waiter {
+        const SIZE_U32: u32 = 2; // FUTEX2_SIZE_U32, and no FUTEX2_PRIVATE (F3)
+        Waiter {
+            val: u64::from(expected),
+            uaddr: word.expose_provenance() as u64,
+            flags: SIZE_U32,
+            reserved: 0,
+        }
+    }
+
+    fn word(&self) -> *const u32 {
+        ptr::with_exposed_provenance(self.uaddr as usize)
+    }
+}
+
+/// Sleeps while each word is as its waiter says, until `deadline` if there is one.
 ///
 /// # Safety
-/// As for [`wait`], for both words.
-pub(crate) unsafe fn wait_two(
-    first: (*const u32, u32),
-    second: (*const u32, u32),
-    deadline: Option<Deadline>,
-) -> Wake {
-    #[repr(C)]
-    struct Waiter {
-        val: u64,
-        uaddr: u64,
-        flags: u32,
-        reserved: u32,
-    }
-    const SIZE_U32: u32 = 2; // FUTEX2_SIZE_U32, and no FUTEX2_PRIVATE (F3)
-    let waiter = |(word, val): (*const u32, u32)| Waiter {
-        val: u64::from(val),
-        uaddr: word as u64,
-        flags: SIZE_U32,
-        reserved: 0,
-    };
-    let waiters = [waiter(first), waiter(second)];
+/// As for [`wait`], for all words. There are 1 to [`MAX_WORDS`].
+pub(crate) unsafe fn wait_any(waiters: &[Waiter], deadline: Option<Deadline>) -> Wake {
+    debug_assert!((1..=MAX_WORDS).contains(&waiters.len()), "a wait on {} words", waiters.len());
     if NO_WAITV.get().is_some() {
         // SAFETY: passed on.
-        return unsafe { wait_two_in_slices(first, second, deadline) };
+        return unsafe { wait_any_in_slices(waiters, deadline) };
     }
     let limit = deadline.map(|d| d.as_timespec());
     let limit = limit.as_ref().map_or(ptr::null(), |t| t as *const libc::timespec);
-    // SAFETY: two waiters as the kernel lays them out, of words that the caller vouches for; flags are 0.
+    let count = waiters.len() as u32;
+    // SAFETY: the caller vouches for the words; flags are 0.
     let result = unsafe {
-        libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), 2_u32, 0_u32, limit, libc::CLOCK_MONOTONIC)
+        libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), count, 0_u32, limit, libc::CLOCK_MONOTONIC)
     };
     if result < 0 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
         let _ = NO_WAITV.set(());
         // SAFETY: passed on.
-        return unsafe { wait_two_in_slices(first, second, deadline) };
+        return unsafe { wait_any_in_slices(waiters, deadline) };
     }
     ended(result, "futex_waitv")
 }
@@ -143,28 +158,24 @@ pub(crate) unsafe fn wait_two(
 /// Set when this kernel has no futex_waitv, or a filter forbids it.
 static NO_WAITV: OnceLock<()> = OnceLock::new();
 
-/// [`wait_two`] without the system call: sleeps on the first word, and looks at the second every 10 ms.
+/// [`wait_any`] without the system call: sleeps on the first word for at most 10 ms, since a wake by another cannot
+/// be seen; a slice that ends counts as an interruption.
 ///
 /// # Safety
-/// As for [`wait_two`].
-unsafe fn wait_two_in_slices(
-    first: (*const u32, u32),
-    second: (*const u32, u32),
-    deadline: Option<Deadline>,
-) -> Wake {
+/// As for [`wait_any`].
+unsafe fn wait_any_in_slices(waiters: &[Waiter], deadline: Option<Deadline>) -> Wake {
     const SLICE: Duration = Duration::from_millis(10);
-    loop {
-        // SAFETY: the caller vouches for the word.
-        if unsafe { second.0.read_volatile() } != second.1 {
-            return Wake::Changed;
-        }
-        let slice = Deadline::after(SLICE);
-        let last = deadline.filter(|&deadline| deadline <= slice);
-        // SAFETY: passed on.
-        match unsafe { wait(first.0, first.1, Some(last.unwrap_or(slice))) } {
-            Wake::TimedOut if last.is_none() => {}
-            ended => return ended,
-        }
+    let (first, others) = (waiters[0], &waiters[1..]);
+    // SAFETY: the caller vouches for the words.
+    if others.iter().any(|other| u64::from(unsafe { other.word().read_volatile() }) != other.val) {
+        return Wake::Changed;
+    }
+    let slice = Deadline::after(SLICE);
+    let last = deadline.filter(|&deadline| deadline <= slice);
+    // SAFETY: passed on.
+    match unsafe { wait(first.word(), first.val as u32, Some(last.unwrap_or(slice))) } {
+        Wake::TimedOut if last.is_none() => Wake::Interrupted,
+        ended => ended,
     }
 }
 
@@ -240,8 +251,8 @@ fn clamp(count: u32) -> i32 {
 }
 
 fn ended(result: libc::c_long, call: &str) -> Wake {
-    if result >= 0 {
-        return Wake::Woken;
+    if let Ok(place) = usize::try_from(result) {
+        return Wake::Woken(place);
     }
     match io::Error::last_os_error().raw_os_error() {
         Some(libc::EAGAIN) => Wake::Changed,
@@ -267,6 +278,8 @@ fn refused(call: &str, error: Option<i32>) -> ! {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -275,7 +288,7 @@ mod tests {
         // SAFETY: `word` lives on this stack.
         assert_eq!(unsafe { wait(&word, 8, None) }, Wake::Changed);
         // SAFETY: as above.
-        assert_eq!(unsafe { wait_two((&word, 7), (&word, 8), None) }, Wake::Changed);
+        assert_eq!(unsafe { wait_any(&[Waiter::new(&word, 7), Waiter::new(&word, 8)], None) }, Wake::Changed);
     }
 
     #[test]
@@ -286,20 +299,42 @@ mod tests {
         assert_eq!(unsafe { wait(&word, 7, Some(deadline)) }, Wake::TimedOut);
         assert!(deadline.has_passed());
         // SAFETY: as above.
-        assert_eq!(unsafe { wait_two((&word, 7), (&word, 7), Some(deadline)) }, Wake::TimedOut);
+        assert_eq!(unsafe { wait_any(&[Waiter::new(&word, 7); 2], Some(deadline)) }, Wake::TimedOut);
     }
 
     #[test]
-    fn slices_do_what_futex_waitv_does() {
+    fn slices_do_what_futex_waitv_does_and_end_early() {
         let word = 7_u32;
         let deadline = Deadline::after(Duration::from_millis(25));
         // SAFETY: `word` lives on this stack.
-        assert_eq!(unsafe { wait_two_in_slices((&word, 7), (&word, 8), None) }, Wake::Changed);
-        // SAFETY: as above.
-        assert_eq!(unsafe { wait_two_in_slices((&word, 8), (&word, 7), None) }, Wake::Changed);
-        // SAFETY: as above.
-        assert_eq!(unsafe { wait_two_in_slices((&word, 7), (&word, 7), Some(deadline)) }, Wake::TimedOut);
+        let wait = |a, b, limit| unsafe {
+            wait_any_in_slices(&[Waiter::new(&word, a), Waiter::new(&word, b)], limit)
+        };
+        assert_eq!(wait(7, 8, None), Wake::Changed);
+        assert_eq!(wait(8, 7, None), Wake::Changed);
+        assert_eq!(wait(7, 7, None), Wake::Interrupted);
+        while wait(7, 7, Some(deadline)) != Wake::TimedOut {}
         assert!(deadline.has_passed());
+    }
+
+    #[test]
+    fn a_sleeper_on_several_words_is_told_which() {
+        let words = [0_u32; 3];
+        for place in 0..words.len() {
+            let woken = thread::scope(|scope| {
+                let sleeper = scope.spawn(|| {
+                    let all: Vec<_> = words.iter().map(|word| Waiter::new(word, 0)).collect();
+                    // SAFETY: the words outlive the scope.
+                    unsafe { wait_any(&all, None) }
+                });
+                // SAFETY: as above.
+                while unsafe { wake(&words[place], 1) } == 0 {
+                    thread::yield_now();
+                }
+                sleeper.join().unwrap()
+            });
+            assert_eq!(woken, Wake::Woken(place));
+        }
     }
 
     #[test]

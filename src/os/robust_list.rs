@@ -137,7 +137,7 @@ fn probe() -> io::Result<Option<bool>> {
     })?;
     // SAFETY: `words.gate` lives on this stack.
     let woken = match unsafe { futex::wait(gate as *const u32, 0, Some(limit)) } {
-        Wake::Woken => Some(true),
+        Wake::Woken(_) => Some(true),
         Wake::TimedOut => Some(false),
         Wake::Changed | Wake::Interrupted => None,
     };

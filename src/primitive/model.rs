@@ -144,7 +144,7 @@ atomic_on_fuel!(AtomicU64, u64);
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    Woken,
+    Woken(usize),
     Changed,
     TimedOut,
     Interrupted,
@@ -174,16 +174,6 @@ impl FutexWord {
     /// Sleeps while the word is `expected`.
     pub(crate) fn wait(&self, expected: u32, deadline: Option<Deadline>) -> Wake {
         kernel::sleep(&[(self, expected)], deadline)
-    }
-
-    /// Sleeps while the word is `expected` and `other` is `other_expected`.
-    pub(crate) fn wait_with(
-        &self,
-        expected: u32,
-        (other, other_expected): (&FutexWord, u32),
-        deadline: Option<Deadline>,
-    ) -> Wake {
-        kernel::sleep(&[(self, expected), (other, other_expected)], deadline)
     }
 
     /// Wakes at most `count` sleepers.
@@ -240,6 +230,37 @@ impl Deref for FutexWord {
     type Target = AtomicU32;
 
     fn deref(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+/// The most words that one wait can be about.
+pub(crate) const MAX_WORDS: usize = 128;
+
+/// Sleeps while each of the words is as given beside it.
+pub(crate) fn wait_any(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
+    kernel::sleep(words, deadline)
+}
+
+/// A word that is always 0 and that the pending slot may name. Counted, like [`RobustWord`].
+#[derive(Debug)]
+pub(crate) struct Bell(Arc<FutexWord>);
+
+impl Bell {
+    pub(crate) fn new() -> Bell {
+        Bell(Arc::new(FutexWord::new(0)))
+    }
+
+    /// Names the bell in the pending slot.
+    pub(crate) fn announce(&self, me: Me) {
+        kernel::set_pending(me, Some(self.0.clone()));
+    }
+}
+
+impl Deref for Bell {
+    type Target = FutexWord;
+
+    fn deref(&self) -> &FutexWord {
         &self.0
     }
 }

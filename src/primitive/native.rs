@@ -4,21 +4,23 @@
 
 use std::{
     cell::{Cell, UnsafeCell},
+    mem::MaybeUninit,
     ops::Deref,
     ptr::{self, NonNull},
+    slice,
     sync::Once,
     time::Duration,
 };
 
-pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{self, Ordering, Ordering::SeqCst, compiler_fence};
+pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{self, Ordering, compiler_fence};
 
 use nix::libc;
 
 pub use crate::os::clock::Deadline;
 use crate::os::{futex, robust_list};
 pub(crate) use crate::os::{
-    futex::{Change, Wake},
+    futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
 };
 
@@ -131,19 +133,6 @@ impl FutexWord {
         })
     }
 
-    /// Sleeps while the word is `expected` and `other` is `other_expected`.
-    pub(crate) fn wait_with(
-        &self,
-        expected: u32,
-        (other, other_expected): (&FutexWord, u32),
-        deadline: Option<Deadline>,
-    ) -> Wake {
-        sliced(deadline, |limit| {
-            // SAFETY: both are live words for as long as the borrows last.
-            unsafe { futex::wait_two((self.0.as_ptr(), expected), (other.0.as_ptr(), other_expected), limit) }
-        })
-    }
-
     /// Wakes at most `count` sleepers.
     pub(crate) fn wake(&self, count: u32) -> u32 {
         // SAFETY: only the address matters.
@@ -178,6 +167,47 @@ impl Deref for FutexWord {
 
     #[inline]
     fn deref(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+/// Sleeps while each of the words is as given beside it: at most [`MAX_WORDS`] of them.
+pub(crate) fn wait_any(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
+    let mut waiters = [MaybeUninit::<futex::Waiter>::uninit(); MAX_WORDS];
+    let waiters = &mut waiters[..words.len()];
+    for (waiter, (word, expected)) in waiters.iter_mut().zip(words) {
+        waiter.write(futex::Waiter::new(word.0.as_ptr(), *expected));
+    }
+    // SAFETY: each was written just now.
+    let waiters = unsafe { slice::from_raw_parts(waiters.as_ptr().cast::<futex::Waiter>(), waiters.len()) };
+    sliced(deadline, |limit| {
+        // SAFETY: the words are live for as long as the borrows last.
+        unsafe { futex::wait_any(waiters, limit) }
+    })
+}
+
+/// A word that is always 0. Named in the pending slot, it tells: if we die now, one of those who sleep on it wakes.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Bell(FutexWord);
+
+impl Bell {
+    pub(crate) const fn new() -> Bell {
+        Bell(FutexWord::new(0))
+    }
+
+    /// Names the bell in the pending slot, until [`Me::retract`] or until a lock is taken or freed.
+    #[inline]
+    pub(crate) fn announce(&self, me: Me) {
+        self.0.announce_free(me);
+    }
+}
+
+impl Deref for Bell {
+    type Target = FutexWord;
+
+    #[inline]
+    fn deref(&self) -> &FutexWord {
         &self.0
     }
 }

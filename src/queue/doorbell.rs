@@ -28,6 +28,7 @@
 
 use crate::primitive::{
     Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, me, mutant, spin_hint,
+    wait_any,
 };
 
 const SLEEPER: u32 = 1;
@@ -171,7 +172,7 @@ impl Doorbell {
         // CRASH(bell.set): the bit is set, and we may never sleep.
         match also {
             Some((other, reading)) if !mutant(Mutant::CloseBesideSleeper) => {
-                self.word.wait_with(expected, (&other.word, reading.0), deadline)
+                wait_any(&[(&self.word, expected), (&other.word, reading.0)], deadline)
             }
             _ => self.word.wait(expected, deadline),
         }

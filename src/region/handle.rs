@@ -1,4 +1,4 @@
-//! [`Handle`] and [`SharedBytes`]: region and offset become a reference here, and nowhere else.
+//! [`Handle`], [`Row`] and [`SharedBytes`]: region and offset become a reference here, and nowhere else.
 
 use std::{ops::Deref, ptr::NonNull, slice};
 
@@ -40,6 +40,37 @@ impl<T: Shareable> Deref for Handle<T> {
 impl<T: Shareable> Clone for Handle<T> {
     fn clone(&self) -> Handle<T> {
         Handle { place: self.place, region: self.region.clone() }
+    }
+}
+
+/// Some `T`s one after the other in a region, which it keeps mapped.
+pub(crate) struct Row<T> {
+    first: Handle<T>,
+    len: usize,
+}
+
+impl<T: Shareable> Row<T> {
+    /// # Safety
+    /// As for [`Handle::new`], for `len` of them from `first` on.
+    pub(crate) unsafe fn new(region: Region, first: NonNull<T>, len: usize) -> Row<T> {
+        // SAFETY: passed on.
+        Row { first: unsafe { Handle::new(region, first) }, len }
+    }
+}
+
+impl<T: Shareable> Deref for Row<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: as for `Handle`, by `new`'s caller.
+        unsafe { slice::from_raw_parts(self.first.place.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Shareable> Clone for Row<T> {
+    fn clone(&self) -> Row<T> {
+        Row { first: self.first.clone(), len: self.len }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     os::map,
     primitive::{AtomicU32, Relaxed, owned_here, robust_support},
     region::{
-        handle::{Handle, SharedBytes},
+        handle::{Handle, Row, SharedBytes},
         layout::{HEADER, MAX_ALIGN, RegionHeader},
         shareable::Shareable,
     },
@@ -118,6 +118,27 @@ impl Region {
         // SAFETY: `claim` gave all of them to nobody else, in bounds and aligned; fresh pages are zero.
         Ok(unsafe {
             (self.put(value, offset), SharedBytes::new(self.clone(), self.base().add(offset + behind), len))
+        })
+    }
+
+    /// Moves `value` into the region, and `len` of what `make` returns behind it: all or nothing.
+    pub(crate) fn place_with_row<T: Shareable, S: Shareable>(
+        &self,
+        value: T,
+        len: usize,
+        make: impl Fn() -> S,
+    ) -> Result<(Handle<T>, Row<S>), RegionError> {
+        let both = Layout::array::<S>(len).and_then(|row| Layout::new::<T>().extend(row));
+        let (both, behind) =
+            both.map_err(|_| RegionError::TooLarge { need: usize::MAX, limit: isize::MAX as usize })?;
+        let offset = self.header().claim(both, self.size())?;
+        // SAFETY: `claim` gave all of them to nobody else, in bounds and aligned.
+        Ok(unsafe {
+            for place in 0..len {
+                self.put(make(), offset + behind + place * size_of::<S>());
+            }
+            let first = self.base().add(offset + behind).cast();
+            (self.put(value, offset), Row::new(self.clone(), first, len))
         })
     }
 

@@ -25,7 +25,7 @@ pub use mapping::Region;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
-pub(crate) use handle::{Handle, SharedBytes};
+pub(crate) use handle::{Handle, Row, SharedBytes};
 #[cfg(not(loom))]
 mod arena;
 #[cfg(not(loom))]
@@ -36,4 +36,4 @@ mod model;
 #[cfg(loom)]
 pub use model::Region;
 #[cfg(loom)]
-pub(crate) use model::{Handle, SharedBytes, in_arena};
+pub(crate) use model::{Handle, Row, SharedBytes, in_arena};

@@ -54,6 +54,16 @@ impl Region {
         let bytes = SharedBytes { buffer: Arc::new(Buffer::new(len)), words: Arc::default() };
         Ok((self.place(value)?, bytes))
     }
+
+    /// Moves `value` to where all threads see it, and `len` of what `make` returns.
+    pub(crate) fn place_with_row<T: Shareable, S: Shareable>(
+        &self,
+        value: T,
+        len: usize,
+        make: impl Fn() -> S,
+    ) -> Result<(Handle<T>, Row<S>), RegionError> {
+        Ok((self.place(value)?, Row((0..len).map(|_| make()).collect())))
+    }
 }
 
 /// A `T` that threads share. (Counted by std: loom's own counter would add edges that shared memory does not have.)
@@ -70,6 +80,23 @@ impl<T: Shareable> Deref for Handle<T> {
 impl<T: Shareable> Clone for Handle<T> {
     fn clone(&self) -> Handle<T> {
         Handle(self.0.clone())
+    }
+}
+
+/// Some `T`s that threads share.
+pub(crate) struct Row<T>(Arc<[T]>);
+
+impl<T: Shareable> Deref for Row<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Shareable> Clone for Row<T> {
+    fn clone(&self) -> Row<T> {
+        Row(self.0.clone())
     }
 }
 

@@ -4,6 +4,7 @@ mod event;
 mod lock;
 mod owner;
 mod raw_lock;
+mod slots;
 
 pub use event::Event;
 pub use lock::{Lock, LockGuard};

@@ -36,9 +36,16 @@ pub(super) fn set_loads_count(count: bool) {
 struct Kernel {
     tasks: Vec<Task>,
     /// Who sleeps on which word, in the order of coming.
-    queue: VecDeque<(*const FutexWord, usize)>,
+    queue: VecDeque<Sleeper>,
     /// Whether anybody has died.
     death: bool,
+}
+
+/// A task in the queue of a word, which is the task's own n-th.
+struct Sleeper {
+    word: *const FutexWord,
+    task: usize,
+    place: usize,
 }
 
 /// A thread, from its first access to its death. A loom thread that died and goes on is another one.
@@ -56,6 +63,8 @@ struct Task {
     /// In the scheduler's hands until `ending` is set.
     parked: bool,
     ending: Option<Ending>,
+    /// Of the words that woke it, the last in its own order.
+    woken_by: usize,
 }
 
 /// How a sleep is ended.
@@ -101,6 +110,7 @@ impl Kernel {
                 limited: false,
                 parked: false,
                 ending: None,
+                woken_by: 0,
             });
             self.tasks.len() - 1
         })
@@ -112,20 +122,28 @@ impl Kernel {
     }
 
     fn leave_queue(&mut self, task: usize) {
-        self.queue.retain(|&(_, sleeper)| sleeper != task);
+        self.queue.retain(|sleeper| sleeper.task != task);
     }
 
-    /// Ends the sleep of the first sleeper of `word` whom `ending` can meet, if there is one.
+    /// Ends the sleep of the first sleeper of `word` whom `ending` can meet, if there is one. One that sleeps on
+    /// several words leaves the other queues when it runs: until then a wake may be spent on it there too.
     fn end_first(&mut self, word: *const FutexWord, ending: Ending) -> bool {
         let tasks = &self.tasks;
         let can_meet = |task: &Task| match ending {
-            Ending::Woken | Ending::Interrupted => true,
-            Ending::TimedOut => task.limited,
-            Ending::Killed => task.fuel.is_some(),
+            Ending::Woken => true,
+            Ending::Interrupted => task.ending.is_none(),
+            Ending::TimedOut => task.ending.is_none() && task.limited,
+            Ending::Killed => task.ending.is_none() && task.fuel.is_some(),
         };
-        let first = self.queue.iter().find(|&&(on, task)| on == word && can_meet(&tasks[task]));
-        let Some(&(_, task)) = first else { return false };
-        self.leave_queue(task);
+        let first = self.queue.iter().position(|at| at.word == word && can_meet(&tasks[at.task]));
+        let Some(first) = first else { return false };
+        let Sleeper { task, place, .. } = self.queue[first];
+        if ending == Ending::Woken {
+            self.queue.remove(first);
+            self.tasks[task].woken_by = self.tasks[task].woken_by.max(place);
+        } else {
+            self.leave_queue(task);
+        }
         let task = &mut self.tasks[task];
         task.ending = Some(ending);
         if task.parked {
@@ -240,16 +258,17 @@ pub(super) fn sleep(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> 
     let me = with(|kernel| {
         let me = kernel.current();
         kernel.tasks[me].ending = None;
+        kernel.tasks[me].woken_by = 0;
         kernel.tasks[me].limited = deadline.is_some();
         me
     });
-    for &(word, expected) in words {
+    for (place, &(word, expected)) in words.iter().enumerate() {
         let seen = word.newest();
         let goes_on = with(|kernel| {
             // Woken by an earlier word already?
             let goes_on = kernel.tasks[me].ending.is_none() && seen == expected;
             if goes_on {
-                kernel.queue.push_back((word, me));
+                kernel.queue.push_back(Sleeper { word, task: me, place });
             } else {
                 kernel.leave_queue(me);
             }
@@ -270,8 +289,15 @@ pub(super) fn sleep(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> 
 
 /// How the sleep of `task`, which is the caller's, was ended, if it was.
 fn ended(task: usize) -> Option<Wake> {
-    match with(|kernel| kernel.tasks[task].ending.take())? {
-        Ending::Woken => Some(Wake::Woken),
+    let (ending, woken_by) = with(|kernel| {
+        let ending = kernel.tasks[task].ending.take();
+        if ending.is_some() {
+            kernel.leave_queue(task);
+        }
+        ending.map(|ending| (ending, kernel.tasks[task].woken_by))
+    })?;
+    match ending {
+        Ending::Woken => Some(Wake::Woken(woken_by)),
         Ending::TimedOut => Some(Wake::TimedOut),
         Ending::Interrupted => Some(Wake::Interrupted),
         Ending::Killed => die(),
@@ -345,6 +371,7 @@ mod tests {
     use crate::primitive::{
         Acquire, Change, Mutant, Release, RobustWord, me,
         model::explore::{every_death, explore, fails_with, spawn},
+        wait_any,
     };
 
     /// A thread that sleeps until `word` is not 0.
@@ -397,7 +424,7 @@ mod tests {
                     let [first, second] = words.clone();
                     move || {
                         while first.load(Acquire) == 0 && second.load(Acquire) == 0 {
-                            first.wait_with(0, (&second, 0), None);
+                            wait_any(&[(&first, 0), (&second, 0)], None);
                         }
                     }
                 });
@@ -431,7 +458,7 @@ mod tests {
             end_sleep(&bell, Ending::Interrupted);
             bell.store(0, Release);
             if bell.wake(1) == 1 {
-                assert_eq!(asleep.join(), Wake::Woken);
+                assert_eq!(asleep.join(), Wake::Woken(0));
             } else {
                 asleep.join();
             }
