@@ -306,6 +306,10 @@ pub(crate) struct Me {
 }
 
 impl Me {
+    pub(crate) fn identity(self) -> u64 {
+        u64::from(self.tid)
+    }
+
     /// Empties the pending slot.
     pub(crate) fn retract(self) {
         kernel::set_pending(self, None);
@@ -319,6 +323,11 @@ impl Me {
 
 pub(crate) fn me() -> Me {
     Me { tid: kernel::tid() }
+}
+
+/// The calling thread, if `identity` is its own.
+pub(crate) fn me_if(identity: u64) -> Option<Me> {
+    Some(me()).filter(|me| me.identity() == identity)
 }
 
 /// Nothing forks in a model.

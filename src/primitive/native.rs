@@ -293,7 +293,7 @@ impl RobustWord {
             ptr::write_volatile(&raw mut (*head).list, self.entry.get());
         }
         compiler_fence(SeqCst);
-        HELD.with(|held| held.set(held.get() + 1));
+        me.count_held(1);
     }
 
     /// Takes the word out of this thread's list. It still holds our TID, and the pending slot names it.
@@ -310,7 +310,7 @@ impl RobustWord {
             }
         }
         compiler_fence(SeqCst);
-        HELD.with(|held| held.set(held.get() - 1));
+        me.count_held(u32::MAX);
     }
 }
 
@@ -339,13 +339,23 @@ fn prev_of(entry: *mut robust_list::Entry) -> *mut *mut robust_list::Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Me {
     pub(crate) tid: u32,
+    /// See [`LINEAGE`].
+    lineage: u32,
     head: NonNull<robust_list::Head>,
 }
 
+/// What a thread knows of itself, in one place: found by one address. Empty until it registers.
+struct Thread {
+    /// TID, and the lineage above it.
+    identity: Cell<u64>,
+    head: Cell<*mut robust_list::Head>,
+    /// How many robust words of ours it has linked.
+    held: Cell<u32>,
+}
+
 thread_local! {
-    static TID: Cell<u32> = const { Cell::new(0) };
-    static HEAD: Cell<*mut robust_list::Head> = const { Cell::new(ptr::null_mut()) };
-    static HELD: Cell<u32> = const { Cell::new(0) };
+    static THREAD: Thread =
+        const { Thread { identity: Cell::new(0), head: Cell::new(ptr::null_mut()), held: Cell::new(0) } };
 }
 
 /// How many forks lie between the program's start and this process: a copy that a fork made is told from the
@@ -361,14 +371,34 @@ pub(crate) fn lineage() -> u32 {
 /// The calling thread.
 #[inline]
 pub(crate) fn me() -> Me {
-    let (tid, head) = (TID.get(), HEAD.get());
-    match NonNull::new(head) {
-        Some(head) => Me { tid, head },
+    THREAD.with(|thread| match NonNull::new(thread.head.get()) {
+        Some(head) => Me::new(thread.identity.get(), head),
         None => register(),
-    }
+    })
+}
+
+/// The calling thread, if `identity` is its own: then it has registered, and was not forked since.
+#[inline]
+pub(crate) fn me_if(identity: u64) -> Option<Me> {
+    THREAD.with(|thread| {
+        // SAFETY: only a thread that registered has an identity (a TID is not 0), and its head with it.
+        let me = || Me::new(identity, unsafe { NonNull::new_unchecked(thread.head.get()) });
+        (thread.identity.get() == identity).then(me)
+    })
 }
 
 impl Me {
+    #[inline]
+    fn new(identity: u64, head: NonNull<robust_list::Head>) -> Me {
+        Me { tid: identity as u32, lineage: (identity >> 32) as u32, head }
+    }
+
+    /// TID, and the lineage above it: no other thread, and no copy that a fork makes of this one, has the same.
+    #[inline]
+    pub(crate) fn identity(self) -> u64 {
+        u64::from(self.lineage) << 32 | u64::from(self.tid)
+    }
+
     /// Empties the pending slot.
     #[inline]
     pub(crate) fn retract(self) {
@@ -380,7 +410,12 @@ impl Me {
     /// How many robust words of ours this thread has linked.
     #[inline]
     pub(crate) fn held(self) -> u32 {
-        HELD.get()
+        THREAD.with(|thread| thread.held.get())
+    }
+
+    #[inline]
+    fn count_held(self, by: u32) {
+        THREAD.with(|thread| thread.held.set(thread.held.get().wrapping_add(by)));
     }
 }
 
@@ -396,21 +431,26 @@ fn register() -> Me {
     let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
     // SAFETY: no arguments, no failure.
     let tid = unsafe { libc::gettid() } as u32;
-    TID.set(tid);
-    HEAD.set(head);
-    Me { tid, head: NonNull::new(head).expect("head() returns no null") }
+    let me = Me { tid, lineage: lineage(), head: NonNull::new(head).expect("head() returns no null") };
+    THREAD.with(|thread| {
+        thread.identity.set(me.identity());
+        thread.head.set(head);
+    });
+    me
 }
 
 /// The child's thread has another TID, owns none of the parent's locks, and an empty list of its own.
 extern "C" fn after_fork_in_child() {
     LINEAGE.store(LINEAGE.load(Relaxed).wrapping_add(1), Relaxed);
-    if let Some(head) = NonNull::new(HEAD.get()) {
-        // SAFETY: the child's copy of the forking thread has its head at the same address.
-        unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
-    }
-    HEAD.set(ptr::null_mut());
-    TID.set(0);
-    HELD.set(0);
+    THREAD.with(|thread| {
+        if let Some(head) = NonNull::new(thread.head.get()) {
+            // SAFETY: the child's copy of the forking thread has its head at the same address.
+            unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
+        }
+        thread.head.set(ptr::null_mut());
+        thread.identity.set(0);
+        thread.held.set(0);
+    });
 }
 
 /// Whether robust words work here at all; asks for the kernel's habits at the same time.
