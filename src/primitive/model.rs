@@ -321,6 +321,11 @@ pub(crate) fn me() -> Me {
     Me { tid: kernel::tid() }
 }
 
+/// A model is one process.
+pub(crate) fn signature() -> u64 {
+    7
+}
+
 /// Nothing forks in a model.
 pub(crate) fn lineage() -> u32 {
     0
