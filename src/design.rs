@@ -55,6 +55,8 @@
 //!   foreign robust mutexes among them.
 //! - **Event** (`sync/event.rs`). One word: sleepers, set, generation. Setting is one exchange, or one FUTEX_WAKE_OP
 //!   that ors a bit, which may be made twice; a waiter goes by the generation in which it began.
+//! - **RLock** (`sync/rlock.rs`). A lock, and beside it the holder's process and depth, which the holder alone writes.
+//! - **Once** (`sync/once.rs`). A lock that the initialiser holds, and a flag that it stores last.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -77,6 +79,9 @@
 //! | `lock.held`                   | our TID, linked                                | the kernel marks it                  |
 //! | `lock.freed`                  | free, pending                                  | the kernel wakes one, for nothing    |
 //! | `lock.unrung`                 | free with WAITERS, pending                     | the kernel wakes one                 |
+//! | `rlock.unsigned`, `rlock.signed_off` | a hold without a signature, at any depth | the kernel marks it; the heir signs |
+//! | `once.running`                | the initialiser half run                       | the next runs it anew                |
+//! | `once.done`                   | done, and the lock held by the dead            | the kernel marks it, for nothing     |
 //! | `event.announced`             | a sleeper's bit and no sleeper                 | the next clear takes it away         |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |

@@ -92,6 +92,18 @@ pub enum LockError<G> {
         /// How many it may hold.
         limit: u32,
     },
+    /// The calling thread has taken the [`RLock`](crate::RLock) as often as can be counted.
+    TooDeep {
+        /// How often it may take it.
+        limit: u32,
+    },
+    /// The [`RLock`](crate::RLock) names the calling thread as its holder, but another process wrote that. The holder
+    /// is gone without the kernel's notice (it called exec from a thread that was not the main one), or lives in
+    /// another PID namespace, where the same number is another thread's.
+    StrangeOwner {
+        /// The number.
+        tid: u32,
+    },
 }
 
 impl<G> LockError<G> {
@@ -112,6 +124,8 @@ impl<G> LockError<G> {
             LockError::Poisoned(guard) => LockError::Poisoned(wrap(guard)),
             LockError::AlreadyHeld => LockError::AlreadyHeld,
             LockError::TooManyHeld { held, limit } => LockError::TooManyHeld { held, limit },
+            LockError::TooDeep { limit } => LockError::TooDeep { limit },
+            LockError::StrangeOwner { tid } => LockError::StrangeOwner { tid },
         }
     }
 }
@@ -127,6 +141,8 @@ impl<G> fmt::Debug for LockError<G> {
             LockError::TooManyHeld { held, limit } => {
                 f.debug_struct("TooManyHeld").field("held", held).field("limit", limit).finish()
             }
+            LockError::TooDeep { limit } => f.debug_struct("TooDeep").field("limit", limit).finish(),
+            LockError::StrangeOwner { tid } => f.debug_struct("StrangeOwner").field("tid", tid).finish(),
         }
     }
 }
@@ -141,6 +157,13 @@ impl<G> fmt::Display for LockError<G> {
             LockError::AlreadyHeld => f.write_str("the calling thread holds the lock already"),
             LockError::TooManyHeld { held, limit } => {
                 write!(f, "too many locks held: this thread holds {held}, limit is {limit}")
+            }
+            LockError::TooDeep { limit } => write!(f, "taken too often by this thread: limit is {limit}"),
+            LockError::StrangeOwner { tid } => {
+                write!(
+                    f,
+                    "the lock names thread {tid}, which is the calling one, but another process wrote that"
+                )
             }
         }
     }
@@ -181,7 +204,12 @@ impl ArrayError {
             LockError::OwnerDied(_) => ArrayError::OwnerDied,
             LockError::Poisoned(_) => ArrayError::Poisoned,
             LockError::TooManyHeld { held, limit } => ArrayError::TooManyHeld { held, limit },
-            LockError::AlreadyHeld | LockError::WouldBlock | LockError::TimedOut => ArrayError::AlreadyHeld,
+            // The last two are a reentrant lock's alone, and the two before them a limited wait's.
+            LockError::AlreadyHeld
+            | LockError::WouldBlock
+            | LockError::TimedOut
+            | LockError::TooDeep { .. }
+            | LockError::StrangeOwner { .. } => ArrayError::AlreadyHeld,
         }
     }
 }
@@ -571,3 +599,45 @@ impl From<RegionError> for SpawnError {
         SpawnError::Memory(error)
     }
 }
+
+/// Why [`Once`](crate::Once) or [`OnceValue`](crate::OnceValue) did not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnceError {
+    /// Somebody is at it, and this call does not wait.
+    WouldBlock,
+    /// Somebody was still at it when the time was up.
+    TimedOut,
+    /// The initialiser asked for what it is to make: waiting would never end.
+    Reentered,
+    /// The process was forked inside the initialiser, and this is the child: it is its parent's to finish.
+    Forked,
+    /// The value was there before.
+    AlreadySet,
+    /// The calling thread holds as many locks as the kernel would look through at its death.
+    TooManyHeld {
+        /// How many it holds.
+        held: u32,
+        /// How many it may hold.
+        limit: u32,
+    },
+}
+
+impl fmt::Display for OnceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OnceError::WouldBlock => f.write_str("somebody is at it"),
+            OnceError::TimedOut => f.write_str("somebody was still at it when the time was up"),
+            OnceError::Reentered => f.write_str("the initialiser asked for what it is to make"),
+            OnceError::Forked => {
+                f.write_str("the process was forked inside the initialiser, which is its parent's")
+            }
+            OnceError::AlreadySet => f.write_str("the value was there before"),
+            OnceError::TooManyHeld { held, limit } => {
+                write!(f, "too many locks held: this thread holds {held}, limit is {limit}")
+            }
+        }
+    }
+}
+
+impl Error for OnceError {}

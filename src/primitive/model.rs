@@ -330,6 +330,11 @@ pub(crate) fn me_if(identity: u64) -> Option<Me> {
     Some(me()).filter(|me| me.identity() == identity)
 }
 
+/// A model is one process.
+pub(crate) fn signature() -> u64 {
+    7
+}
+
 /// Nothing forks in a model.
 pub(crate) fn lineage() -> u32 {
     0

@@ -51,6 +51,14 @@ pub enum Mutant {
     VersionBeforeBytes,
     /// Memory with a lock that this thread still holds is unmapped.
     UnmapHeldLock,
+    /// Who takes a reentrant lock over from the dead goes on at their depth.
+    HeirKeepsDepth,
+    /// Dropping any guard of a reentrant lock frees it.
+    InnerGuardFrees,
+    /// What is done once counts as done before it is.
+    DoneBeforeDone,
+    /// That it is done is stored Relaxed.
+    RelaxedDone,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -18,7 +18,7 @@ use core::sync::atomic::{self, Ordering, compiler_fence};
 use nix::libc;
 
 pub use crate::os::clock::Deadline;
-use crate::os::{futex, robust_list};
+use crate::os::{futex, random::random, robust_list};
 pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
@@ -368,6 +368,28 @@ pub(crate) fn lineage() -> u32 {
     LINEAGE.load(Relaxed)
 }
 
+/// The process's signature; 0 before it was asked for.
+static SIGNATURE: AtomicU64 = AtomicU64::new(0);
+
+/// A random number that is this process's own, and not 0: a TID comes back, this does not. A forked child draws
+/// another. The calling thread has asked for [`me`] before, so a fork is noticed.
+#[inline]
+pub(crate) fn signature() -> u64 {
+    match SIGNATURE.load(Relaxed) {
+        0 => draw_signature(),
+        drawn => drawn,
+    }
+}
+
+#[cold]
+fn draw_signature() -> u64 {
+    let drawn = random() | 1;
+    match SIGNATURE.compare_exchange(0, drawn, Relaxed, Relaxed) {
+        Ok(_) => drawn,
+        Err(another) => another,
+    }
+}
+
 /// The calling thread.
 #[inline]
 pub(crate) fn me() -> Me {
@@ -439,9 +461,10 @@ fn register() -> Me {
     me
 }
 
-/// The child's thread has another TID, owns none of the parent's locks, and an empty list of its own.
+/// The child has another signature; its thread has another TID, owns none of the parent's locks, and an empty list.
 extern "C" fn after_fork_in_child() {
     LINEAGE.store(LINEAGE.load(Relaxed).wrapping_add(1), Relaxed);
+    SIGNATURE.store(0, Relaxed);
     THREAD.with(|thread| {
         if let Some(head) = NonNull::new(thread.head.get()) {
             // SAFETY: the child's copy of the forking thread has its head at the same address.

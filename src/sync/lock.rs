@@ -179,10 +179,7 @@ impl<'a> LockGuard<'a> {
                 guard.make_consistent();
                 Ok(guard)
             }
-            Err(LockError::WouldBlock) => Err(LockError::WouldBlock),
-            Err(LockError::TimedOut) => Err(LockError::TimedOut),
-            Err(LockError::AlreadyHeld) => Err(LockError::AlreadyHeld),
-            Err(LockError::TooManyHeld { held, limit }) => Err(LockError::TooManyHeld { held, limit }),
+            Err(refused) => Err(refused.map(|_| unreachable!("a refusal has no guard"))),
         }
     }
 

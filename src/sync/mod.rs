@@ -2,14 +2,18 @@
 
 mod event;
 mod lock;
+mod once;
 mod owner;
 mod raw_lock;
+mod rlock;
 mod slots;
 
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
+pub use once::{Once, OnceValue};
 pub(crate) use owner::OwnerWord;
 pub(crate) use raw_lock::{Hold, PaddedLock, Patience, RawLock, Refused};
+pub use rlock::{RLock, RLockGuard};
 
 #[cfg(all(test, loom))]
 mod models;

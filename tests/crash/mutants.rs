@@ -109,6 +109,9 @@ mod hunting {
         caught_by(Mutant::SetThenWake, &["Event::set: sleeper"]),
         caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
         caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),
+        caught_by(Mutant::HeirKeepsDepth, &["RLock::lock twice: alone"]),
+        caught_by(Mutant::InnerGuardFrees, &["RLock: give both back: sleeper"]),
+        caught_by(Mutant::DoneBeforeDone, &["Once::call_once: alone"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

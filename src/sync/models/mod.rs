@@ -2,3 +2,5 @@
 
 mod event;
 mod lock;
+mod once;
+mod rlock;
