@@ -111,6 +111,10 @@ impl RawSemaphore {
             return Ok(None);
         }
         let _ledger = hold(&self.words.ledger, patience)?;
+        // Others had the ledger meanwhile, and perhaps the last slot and the last permit.
+        if self.count().with_guard(who).is_none() {
+            return Ok(None);
+        }
         let place = match self.slots().claim(me()) {
             Some((place, _)) => place,
             None => self.claim_from_dying(patience)?,

@@ -50,6 +50,7 @@ use crate::{
     },
     region::{Handle, Region, Row, Shareable},
     sync::{
+        owner::OwnerWord,
         raw_lock::{Hold, Patience, RawLock, Refused},
         slots::{Slot, Slots},
     },
@@ -118,7 +119,7 @@ impl Count {
     /// `n` permits more, if that is not more than `bound` (P1).
     #[inline]
     fn more(self, n: u32, bound: u32) -> Option<Count> {
-        (n <= bound && self.free() + self.guards() <= bound - n).then_some(Count(self.0 + n * PERMIT))
+        (n <= bound && self.free() + self.guards() <= bound - n).then(|| Count(self.0 + n * PERMIT))
     }
 }
 
@@ -217,6 +218,11 @@ impl RawSemaphore {
     pub(crate) fn count(&self) -> Count {
         // ORDERING: Relaxed, a look; whoever acts on it exchanges.
         Count(self.words.word.load(Relaxed))
+    }
+
+    /// Who is at the head of the line, for whoever looks from outside.
+    pub(crate) fn line(&self) -> OwnerWord {
+        self.words.line.state()
     }
 
     /// Free permits, those of the dead included.

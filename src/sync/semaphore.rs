@@ -303,6 +303,7 @@ impl fmt::Debug for Semaphore {
             .field("guarded", &count.guards())
             .field("limit", &self.raw.bound())
             .field("holders", &self.raw.holders().collect::<Vec<_>>())
+            .field("line", &self.raw.line())
             .field("sleeper", &count.has_sleeper())
             .finish()
     }
