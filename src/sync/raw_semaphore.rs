@@ -346,15 +346,19 @@ impl RawSemaphore {
         }
         let mut spins = SPINS;
         let _line = loop {
+            let seen = self.count();
             if let Some(taken) = take(Who::Newcomer)? {
                 return Ok(taken);
             }
             match hold(&self.words.line, Patience::None) {
                 Ok(line) => break line,
-                Err(_) if spins > 0 && self.count().free() >= n => spins -= 1,
-                Err(_) => return Err(NotAcquired::NoPermits),
+                Err(_) if spins == 0 || seen.free() < n => return Err(NotAcquired::NoPermits),
+                Err(_) => {}
             }
-            spin_hint();
+            while spins > 0 && self.count() == seen && !self.line().is_free() {
+                spins -= 1;
+                spin_hint();
+            }
         };
         let taken = take(Who::Head).and_then(|taken| taken.ok_or(NotAcquired::NoPermits));
         if taken.is_err() {
@@ -387,10 +391,9 @@ impl RawSemaphore {
             if expired {
                 return Err(NotAcquired::TimedOut);
             }
-            if spins > 0 && !seen.has_sleeper() {
+            while spins > 0 && self.count() == seen {
                 spins -= 1;
                 spin_hint();
-                continue;
             }
             let announced = Count(seen.0 | SLEEPER);
             // ORDERING(guards): Acquire, as above.

@@ -109,6 +109,17 @@ mod hunting {
         caught_by(Mutant::SetThenWake, &["Event::set: sleeper"]),
         caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
         caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),
+        caught_by(Mutant::BellNotPending, &["Semaphore::release_many: sleeper"]),
+        caught_by(Mutant::BellNotPending, &["drop of a permit: sleeper"]),
+        caught_by(Mutant::GiveWithoutWake, &["Semaphore::release_many: sleeper"]),
+        caught_by(Mutant::HeadTrustsSleeper, &["Semaphore::release_many: stopped sleeper"]),
+        caught_by(Mutant::HoldersUnwatched, &["Semaphore::permit: woken by a death, one behind"]),
+        caught_by(Mutant::NewcomerPasses, &["Semaphore::try_acquire: promised"]),
+        caught_by(Mutant::NotedAfterwards, &["drop of a permit: alone"]),
+        caught_by(Mutant::NotedAfterwards, &["Semaphore::permit: alone"]),
+        caught_by(Mutant::HeirSettlesNothing, &["drop of a permit: alone"]),
+        caught_by(Mutant::HeirSettlesNothing, &["Semaphore::permit: alone"]),
+        caught_by(Mutant::SlotBeforePermit, &["drop of a permit: alone"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 
