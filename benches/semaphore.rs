@@ -1,7 +1,7 @@
 //! What a permit costs beside a semaphore of libc's, in one run.
 //!
-//! `cargo bench --bench semaphore` takes a permit and gives it back, in many short rounds that take turns: the figure that
-//! counts is the median of the ratio within a round, since absolute times differ between runs on a shared machine.
+//! `cargo bench --bench semaphore` takes a permit and gives it back, in many short rounds that take turns: the figure
+//! that counts is the median of the ratio within a round, since absolute times differ between runs on a shared machine.
 
 #[path = "../tests/support/page.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests' page, of which a part is used here")]

@@ -16,16 +16,16 @@
 //! - G1: slots are taken and freed under `ledger` only, but for the kernel, which frees a dead one's and marks it.
 //! - G2: the latest transfer was made if and only if the guards in `word` are as many as `last` says: each transfer
 //!   changes their number by one, so before its exchange they are one more or one fewer.
-//! - G3: a slot has a permit if `last` is about it and was made with that end, or is about another, or was not made, and
-//!   the note says so. *Settling* brings the note up to `last`; it comes before `last` is written anew. It may be done
-//!   twice, and by the heir of the ledger as well as by the dead.
-//! - G4: a slot with a permit is held, or its holder died and it says so: who frees it has made the transfer before; who
-//!   takes a dead one's for itself, or to put it in order, first puts its permit back. If *that* one dies, the slot is
-//!   a dead one's again.
+//! - G3: a slot has a permit if `last` is about it and was made with that end, or is about another, or was not made,
+//!   and the note says so. *Settling* brings the note up to `last`; it comes before `last` is written anew. It may be
+//!   done twice, and by the heir of the ledger as well as by the dead.
+//! - G4: a slot with a permit is held, or its holder died and it says so: who frees it has made the transfer before;
+//!   who takes a dead one's for itself, or to put it in order, first puts its permit back. If *that* one dies, the slot
+//!   is a dead one's again.
 //! - G5: guards in `word` are as many as there are slots with a permit.
-//! - G6: who holds the ledger waits for nobody but the kernel: a slot that is held without a permit, while nobody else has
-//!   the ledger, is that of one who died with both. The kernel has freed the ledger, which was taken later, and is about
-//!   to free the slot.
+//! - G6: who holds the ledger waits for nobody but the kernel: a slot that is held without a permit, while nobody else
+//!   has the ledger, is that of one who died with both. The kernel has freed the ledger, which was taken later, and is
+//!   about to free the slot.
 //!
 //! What is written under `ledger` is carried by the edges of that lock; the words of the row that the head looks at, by
 //! `guards` in `raw_semaphore.rs`.
@@ -129,8 +129,8 @@ impl RawSemaphore {
         Ok(None)
     }
 
-    /// Holds the slot of one whose permit is back, and who is on its way out (G6). The caller holds the ledger, and found no
-    /// slot free.
+    /// Holds the slot of one whose permit is back, and who is on its way out (G6). The caller holds the ledger, and
+    /// found no slot free.
     #[cold]
     fn claim_from_dying(&self, patience: Patience) -> Result<usize, NotAcquired> {
         self.settle();

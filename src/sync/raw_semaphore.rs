@@ -20,16 +20,16 @@
 //!   it saw (`ledger.rs`). The bell is queued on *before* the word is compared: then whoever adds permits does it
 //!   before the comparison, which fails, or after it, and by then its bell would be heard.
 //! - P4: who adds permits while SLEEPER is set wakes the head, or dies with the bell pending.
-//! - P5: a head that is killed, or gives up, frees `line`, and the next in line looks for itself: at the word, and at the
-//!   guards. So a wake that was spent on the dead is not missed.
+//! - P5: a head that is killed, or gives up, frees `line`, and the next in line looks for itself: at the word, and at
+//!   the guards. So a wake that was spent on the dead is not missed.
 //!
-//! SLEEPER stays set until the head has its permits: a wake that comes too early or twice costs a look. Left by the dead
-//! it sends newcomers to the line, where the first becomes head and takes it away.
+//! SLEEPER stays set until the head has its permits: a wake that comes too early or twice costs a look. Left by the
+//! dead it sends newcomers to the line, where the first becomes head and takes it away.
 //!
 //! # Ordering edges
 //! - `permit`: Release in `give` -> Acquire in `take`; carries what was written before the permit was given back.
-//! - `guards`: AcqRel in `take` -> Acquire in `wait_as_head`, both on the word: a head that sees SLEEPER set sees the slot
-//!   of every guard that came before.
+//! - `guards`: AcqRel in `take` -> Acquire in `wait_as_head`, both on the word: a head that sees SLEEPER set sees the
+//!   slot of every guard that came before.
 //!
 //! # Crash points
 //! - `semaphore.heading`: `line` is held, nothing is taken: the kernel hands it to the next in line.
@@ -268,7 +268,8 @@ impl RawSemaphore {
         self.give(|seen| seen.more(n, bound))
     }
 
-    /// Makes a change that adds free permits, unless it is none for the count that stands. Wakes the head, if it sleeps.
+    /// Makes a change that adds free permits, unless it is none for the count that stands. Wakes the head, if it
+    /// sleeps.
     #[inline]
     pub(super) fn give(&self, change: impl Fn(Count) -> Option<Count>) -> Result<(), Count> {
         // ORDERING: Relaxed, a first guess; the exchange decides.
@@ -334,8 +335,8 @@ impl RawSemaphore {
         taken
     }
 
-    /// Without waiting. Permits that somebody waits for are that one's; but SLEEPER may be a dead one's, so who gets the
-    /// line decides. It may have to be tried for some instructions: by another that does not wait either.
+    /// Without waiting. Permits that somebody waits for are that one's; but SLEEPER may be a dead one's, so who gets
+    /// the line decides. It may have to be tried for some instructions: by another that does not wait either.
     fn try_in_line<T>(
         &self,
         n: u32,

@@ -21,21 +21,21 @@ use crate::{
 /// - [`acquire`](Semaphore::acquire) takes plain permits, which belong to nobody: anybody may
 ///   [`release`](Semaphore::release) them. They do not come back by themselves.
 ///
-/// An operation that is killed half-way has happened, or has not; a waiter that is killed holds nobody up. Permits never
-/// get lost between two processes.
+/// An operation that is killed half-way has happened, or has not; a waiter that is killed holds nobody up. Permits
+/// never get lost between two processes.
 ///
-/// Who must wait stands in line, and the first in line is not overtaken: permits that are given back while it sleeps are
-/// kept for it, also from the `try_` forms, and if it waits for many, until there are so many. The others of the line come in
-/// no promised order. A *stopped* process (SIGSTOP, a debugger) is not dead: stopped as first in line it holds up those
-/// behind it, and stopped in the middle of taking or dropping a guard, whoever takes or drops one. Timeouts end all the
-/// same.
+/// Who must wait stands in line, and the first in line is not overtaken: permits that are given back while it sleeps
+/// are kept for it, also from the `try_` forms, and if it waits for many, until there are so many. The others of the
+/// line come in no promised order. A *stopped* process (SIGSTOP, a debugger) is not dead: stopped as first in line it
+/// holds up those behind it, and stopped in the middle of taking or dropping a guard, whoever takes or drops one.
+/// Timeouts end all the same.
 ///
 /// More than 126 guards at once: then the first in line hears of the deaths of 126 holders at once, and of the others
 /// within 100 ms.
 ///
-/// It takes 128 bytes, and 64 for each guard that can be out at once: as many as there are permits at the beginning, but
-/// at least 16 and at most 1,023, or as [`with_holders`](Semaphore::with_holders) says. A clone is another handle to
-/// the same semaphore, and a forked child has one too. No signal handler may use it.
+/// It takes 128 bytes, and 64 for each guard that can be out at once: as many as there are permits at the beginning,
+/// but at least 16 and at most 1,023, or as [`with_holders`](Semaphore::with_holders) says. A clone is another handle
+/// to the same semaphore, and a forked child has one too. No signal handler may use it.
 ///
 /// # Examples
 /// ```
@@ -76,7 +76,8 @@ impl Semaphore {
     /// A semaphore with `permits` permits in `region`.
     ///
     /// # Errors
-    /// As for [`new`](Semaphore::new); [`RegionError::NoRoom`](crate::RegionError::NoRoom) as [`SemaphoreError::Memory`].
+    /// As for [`new`](Semaphore::new); [`RegionError::NoRoom`](crate::RegionError::NoRoom) as
+    /// [`SemaphoreError::Memory`].
     pub fn new_in(region: &Region, permits: usize) -> Result<Semaphore, SemaphoreError> {
         let permits = checked(permits, 0)?;
         let holders = holders_for(permits as usize);
@@ -143,8 +144,7 @@ impl Semaphore {
         self.acquire_many_deadline(1, deadline)
     }
 
-    /// Takes `n` plain permits, all or none, waiting for them as long as it takes. Of 0 it takes none, and does not
-    /// wait unless somebody else does.
+    /// Takes `n` plain permits, all or none, waiting for them as long as it takes; of 0 none, at once.
     ///
     /// # Errors
     /// [`AcquireError::Impossible`]: more than there can ever be.
@@ -181,8 +181,10 @@ impl Semaphore {
     #[inline]
     fn take(&self, n: usize, patience: Patience) -> Result<(), AcquireError> {
         let limit = self.raw.bound();
-        if n > limit as usize {
-            return Err(AcquireError::Impossible { need: n, limit: limit as usize });
+        // 0 wraps, so that one comparison tells both.
+        if n.wrapping_sub(1) >= limit as usize {
+            let impossible = AcquireError::Impossible { need: n, limit: limit as usize };
+            return if n == 0 { Ok(()) } else { Err(impossible) };
         }
         self.raw.acquire(n as u32, patience).map_err(|refused| self.explain(refused))
     }
