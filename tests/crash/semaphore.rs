@@ -412,6 +412,7 @@ pub fn scenarios() -> Vec<Scenario> {
 fn play(row: &'static Row) -> Play {
     let semaphore = || BoundedSemaphore::new(row.permits).expect("a semaphore");
     let room = Room { semaphore: semaphore(), scratch: BoundedSemaphore::new(1).expect("a semaphore") };
+    room.semaphore.acquire_many(row.taken).expect("as many as that");
     match row.before {
         Before::Nothing => {}
         Before::DeadSleeper => killed_asleep(&room),
@@ -420,7 +421,6 @@ fn play(row: &'static Row) -> Play {
             crate::company::run_to_end(move || forget(semaphore.permit()));
         }
     }
-    room.semaphore.acquire_many(row.taken).expect("as many as that");
     let victim = {
         let room = room.clone();
         Box::new(move || (row.body)(&room))
