@@ -57,6 +57,12 @@
 //!   that ors a bit, which may be made twice; a waiter goes by the generation in which it began.
 //! - **RLock** (`sync/rlock.rs`). A lock, and beside it the holder's process and depth, which the holder alone writes.
 //! - **Once** (`sync/once.rs`). A lock that the initialiser holds, and a flag that it stores last.
+//! - **Semaphore** (`sync/raw_semaphore.rs`). One word: SLEEPER, guards, free permits. Taking and giving are one
+//!   exchange each. The head of the line sleeps on the word, on a bell that the kernel rings if a giver dies between
+//!   its exchange and its wake, and on the slots of the guards that are out; the others of the line sleep on the line's
+//!   lock.
+//! - **Permits held by guards** (`sync/ledger.rs`). A guard is a slot, which is a lock. Each move of a permit between
+//!   the count and a slot is noted first, under a lock, and the number of guards in the word tells whether it was made.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -83,6 +89,15 @@
 //! | `once.running`                | the initialiser half run                       | the next runs it anew                |
 //! | `once.done`                   | done, and the lock held by the dead            | the kernel marks it, for nothing     |
 //! | `event.announced`             | a sleeper's bit and no sleeper                 | the next clear takes it away         |
+//! | `semaphore.heading`           | the line's lock held by the dead               | the kernel hands it to the next      |
+//! | `semaphore.announced`         | a sleeper's bit and no sleeper                 | the next head clears it              |
+//! | `semaphore.belled`            | the bell pending, and nothing given            | the head wakes for nothing           |
+//! | `semaphore.unrung`            | permits that the head does not know of         | the kernel rings the bell            |
+//! | `ledger.claimed`, `ledger.emptied` | a slot without a permit                   | the kernel marks it, the next claims it |
+//! | `ledger.noted`                | a note of a move that was not made             | the guards in the word belie it      |
+//! | `ledger.moved`                | a slot's note that is old                      | the next holder of the ledger        |
+//! | `ledger.reclaiming`           | a dead one's slot, held by another dead        | the kernel marks it again            |
+//! | `ledger.watching`             | WAITERS in a slot, and no sleeper              | its holder wakes nobody              |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
 //! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |
@@ -102,6 +117,8 @@
 //!   than one in `update()`.
 //! - The ring stores the next place before the commit, keyed by the count that the commit will show. The sketch stored
 //!   it after, and had its heir walk the records: on the consumer's side those may be overwritten by then.
+//! - A bell beside a word is queued *before* the word is compared, not after it: futex_waitv takes its words one after
+//!   the other, and a giver can commit and die between two of them.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //!

@@ -6,6 +6,7 @@ mod once;
 mod process;
 mod queue;
 mod region;
+mod semaphore;
 
 pub use array::ArrayError;
 pub use lock::LockError;
@@ -15,3 +16,4 @@ pub use queue::{
     CodecError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use region::RegionError;
+pub use semaphore::{AcquireError, ReleaseError, SemaphoreError};

@@ -49,6 +49,26 @@ pub enum Mutant {
     ClearKeepsGeneration,
     /// A value's new version is stored before its bytes.
     VersionBeforeBytes,
+    /// Who gives permits to a sleeping head has no bell pending.
+    BellNotPending,
+    /// Who gives permits to a sleeping head does not wake it.
+    GiveWithoutWake,
+    /// The head is queued on the word before it is queued on the bell.
+    WordBeforeBell,
+    /// The head takes SLEEPER, set by the dead, for its own, and the count beside it for the one it saw.
+    HeadTrustsSleeper,
+    /// The head does not hear of the deaths of guards' holders.
+    HoldersUnwatched,
+    /// A newcomer takes permits past a head that sleeps.
+    NewcomerPasses,
+    /// Permits are given back by a Relaxed exchange.
+    RelaxedRelease,
+    /// A transfer is noted after it is made.
+    NotedAfterwards,
+    /// A transfer is settled by who made it, and by nobody else.
+    HeirSettlesNothing,
+    /// A guard's slot is freed before its permit is back.
+    SlotBeforePermit,
     /// Memory with a lock that this thread still holds is unmapped.
     UnmapHeldLock,
     /// Who takes a reentrant lock over from the dead goes on at their depth.

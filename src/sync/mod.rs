@@ -1,11 +1,14 @@
 //! Futex algorithms over words; they never ask where the memory came from.
 
 mod event;
+mod ledger;
 mod lock;
 mod once;
 mod owner;
 mod raw_lock;
+mod raw_semaphore;
 mod rlock;
+mod semaphore;
 mod slots;
 
 pub use event::Event;
@@ -14,6 +17,7 @@ pub use once::{Once, OnceValue};
 pub(crate) use owner::OwnerWord;
 pub(crate) use raw_lock::{Hold, PaddedLock, Patience, RawLock, Refused};
 pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
 
 #[cfg(all(test, loom))]
 mod models;

@@ -34,7 +34,7 @@ use crate::{
 
 thread_local! {
     /// Where this thread found its last slot: tried first.
-    static LAST: Cell<usize> = const { Cell::new(0) };
+    pub(super) static LAST: Cell<usize> = const { Cell::new(0) };
 }
 
 /// One thread's part in an object. A cache line each, so that threads do not fight for lines.

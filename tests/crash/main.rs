@@ -40,6 +40,8 @@ mod run;
 #[cfg(target_arch = "x86_64")]
 mod scenario;
 #[cfg(target_arch = "x86_64")]
+mod semaphore;
+#[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]
 mod value;

@@ -112,6 +112,17 @@ mod hunting {
         caught_by(Mutant::HeirKeepsDepth, &["RLock::lock twice: alone"]),
         caught_by(Mutant::InnerGuardFrees, &["RLock: give both back: sleeper"]),
         caught_by(Mutant::DoneBeforeDone, &["Once::call_once: alone"]),
+        caught_by(Mutant::BellNotPending, &["Semaphore::release_many: sleeper"]),
+        caught_by(Mutant::BellNotPending, &["drop of a permit: sleeper"]),
+        caught_by(Mutant::GiveWithoutWake, &["Semaphore::release_many: sleeper"]),
+        caught_by(Mutant::HeadTrustsSleeper, &["Semaphore::release_many: stopped sleeper"]),
+        caught_by(Mutant::HoldersUnwatched, &["Semaphore::permit: woken by a death, one behind"]),
+        caught_by(Mutant::NewcomerPasses, &["Semaphore::try_acquire: promised"]),
+        caught_by(Mutant::NotedAfterwards, &["drop of a permit: alone"]),
+        caught_by(Mutant::NotedAfterwards, &["Semaphore::permit: alone"]),
+        caught_by(Mutant::HeirSettlesNothing, &["drop of a permit: alone"]),
+        caught_by(Mutant::HeirSettlesNothing, &["Semaphore::permit: alone"]),
+        caught_by(Mutant::SlotBeforePermit, &["drop of a permit: alone"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

@@ -14,7 +14,7 @@ use crate::{
     company::{LIMIT, Process, asleep, keep_news},
     event, lock, mutants, queue, rlock,
     scenario::{Effort, Kind, Scenario, Tally},
-    trace, value,
+    semaphore, trace, value,
 };
 
 /// Every file of scenarios has its line here.
@@ -25,6 +25,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(value::scenarios());
     all.extend(event::scenarios());
     all.extend(rlock::scenarios());
+    all.extend(semaphore::scenarios());
     all
 }
 

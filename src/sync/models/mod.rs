@@ -4,3 +4,4 @@ mod event;
 mod lock;
 mod once;
 mod rlock;
+mod semaphore;
