@@ -55,6 +55,9 @@
 //!   foreign robust mutexes among them.
 //! - **Event** (`sync/event.rs`). One word: sleepers, set, generation. Setting is one exchange, or one FUTEX_WAKE_OP
 //!   that ors a bit, which may be made twice; a waiter goes by the generation in which it began.
+//! - **Barrier** (`sync/raw_barrier.rs`). Arriving is one exchange, which puts the slot that one holds on a list: so it
+//!   is known who has come, not only how many. Each who waits watches another's slot, compared when it can already be
+//!   woken; what a death leaves to do, the bell wakes one for, and that one wakes all.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -78,6 +81,11 @@
 //! | `lock.freed`                  | free, pending                                  | the kernel wakes one, for nothing    |
 //! | `lock.unrung`                 | free with WAITERS, pending                     | the kernel wakes one                 |
 //! | `event.announced`             | a sleeper's bit and no sleeper                 | the next clear takes it away         |
+//! | `barrier.claimed`             | a slot, marked                                 | whoever takes it next                |
+//! | `barrier.arrived`             | one who has come and is dead                   | who watches it breaks the round      |
+//! | `barrier.unrung`              | a round that is over, and sleepers             | the kernel wakes one, and it wakes all |
+//! | `barrier.acting`              | a round that nobody will end                   | the kernel wakes one, which breaks it |
+//! | `barrier.stamped`             | a broken barrier, half reset                   | the next reset                       |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
 //! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |

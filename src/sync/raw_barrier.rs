@@ -24,7 +24,7 @@
 //! - B2: from before its first exchange until after the wake that it owes, the pending slot of a thread names the bell,
 //!   or it holds the bell. Only while it takes a slot it names that. So at a death one who sleeps is woken by the bell;
 //!   and while the bell is held, at its release, or at the death of its holder: WAITERS is always set.
-//! - B3: who is woken by the bell wakes all. (It may have slept since an earlier round, and the news be for another.)
+//! - B3: who is woken by the bell wakes all who sleep on the word; everybody does. (It may have slept since an earlier round, and the news be for another.)
 //! - B4: who wants to sleep has first found the one alive whom it watches, and this is compared again when the bell can
 //!   already wake it: the first to arrive watches the newest, and with it that there is none newer; every other
 //!   watches whoever came before.
@@ -70,7 +70,7 @@ use crate::{
     },
     region::Shareable,
     sync::{
-        raw_lock::{Patience, RawLock, Refused},
+        raw_lock::{Patience, RawLock},
         slots::Slot,
     },
 };
@@ -266,7 +266,7 @@ impl<'a> Meeting<'a> {
             let seen = self.look();
             match seen.state() {
                 State::Broken(BarrierError::Reset) if !expired => {
-                    expired = !self.finish_reset(&mut stay, seen, deadline);
+                    expired = self.finish_reset(&mut stay, seen, deadline) == Progress::Expired;
                 }
                 State::Broken(BarrierError::Reset) => return Err(BarrierError::TimedOut),
                 State::Broken(why) => return Err(why),
@@ -282,7 +282,7 @@ impl<'a> Meeting<'a> {
                 }
                 State::Open(newest) if self.arrived(newest) + 1 >= self.raw.parties() => {
                     if self.action.is_some() && !stay.leads {
-                        expired = !self.lead(&mut stay, deadline);
+                        expired = self.lead(&mut stay, seen, deadline);
                         continue;
                     }
                     if let Some(result) = self.end_round(&mut stay, seen) {
@@ -510,17 +510,15 @@ impl<'a> Meeting<'a> {
         }))
     }
 
-    /// Takes the bell, waiting for whoever has it; false when `deadline` came first.
-    fn lead(self, stay: &mut Stay<'a>, deadline: Option<Deadline>) -> bool {
-        match self.raw.bell.lock_as(stay.me, Patience::Until(deadline)) {
-            Ok(_) => stay.leads = true,
-            Err(Refused::AlreadyHeld) => self.raw.bell.robust.announce(stay.me),
-            Err(Refused::TimedOut | Refused::WouldBlock) => {
-                self.raw.bell.robust.announce(stay.me);
-                return false;
-            }
+    /// Takes the bell, or sleeps while somebody has it and the word is as `seen`. Says whether the time is up. (Never as
+    /// those do who wait for a lock: the wake of a release may go to one who does not want the lock, and wakes all.)
+    fn lead(self, stay: &mut Stay<'a>, seen: Word, deadline: Option<Deadline>) -> bool {
+        stay.leads = self.raw.bell.lock_as(stay.me, Patience::None).is_ok();
+        if stay.leads {
+            return false;
         }
-        true
+        self.raw.bell.robust.announce(stay.me); // B2
+        self.sleep(seen, None, None, deadline)
     }
 
     /// Takes a slot, or waits until one may be free. Says whether the time is up.
@@ -577,7 +575,7 @@ impl<'a> Meeting<'a> {
     }
 
     /// The slots of those who have arrived, the newest first. (If the word has changed since, they are any.)
-    fn list(self, seen: Word) -> impl Iterator<Item = usize> {
+    pub(super) fn list(self, seen: Word) -> impl Iterator<Item = usize> + use<'a> {
         let newest = if let State::Open(newest) = seen.state() { newest } else { None };
         let known = move |place: &usize| *place < self.slots.len();
         iter::successors(newest.filter(known), move |&place| {
@@ -603,26 +601,32 @@ impl<'a> Meeting<'a> {
     /// Breaks the round of those who wait, and makes the barrier whole.
     pub(crate) fn reset(self) {
         let mut stay = self.enter();
+        let first = self.look();
         loop {
             let seen = self.look();
             match seen.state() {
+                // Another has done it.
+                _ if seen.round() != first.round() => return,
                 State::Open(None) => return,
                 State::Broken(_) => {
-                    self.finish_reset(&mut stay, seen, None);
-                    return;
+                    if self.finish_reset(&mut stay, seen, None) == Progress::Done {
+                        return;
+                    }
                 }
-                _ => {
-                    self.change(seen, seen.broken(BarrierError::Reset));
-                }
+                _ => _ = self.change(seen, seen.broken(BarrierError::Reset)),
             }
         }
     }
 
     /// Tells those of the broken round why, once and for all, and begins the next. Waits for the end of an action that
-    /// still runs; false when `deadline` came first.
-    fn finish_reset(self, stay: &mut Stay<'a>, broken: Word, deadline: Option<Deadline>) -> bool {
-        if self.action.is_some() && !self.lead(stay, deadline) {
-            return false;
+    /// still runs.
+    fn finish_reset(self, stay: &mut Stay<'a>, broken: Word, deadline: Option<Deadline>) -> Progress {
+        let within_action = self.raw.bell.state().owner() == stay.me.tid;
+        if self.action.is_some() && !within_action {
+            let expired = self.lead(stay, broken, deadline);
+            if !stay.leads {
+                return if expired { Progress::Expired } else { Progress::Again };
+            }
         }
         for slot in self.slots {
             if !mutant(Mutant::ResetUntold) {
@@ -631,9 +635,20 @@ impl<'a> Meeting<'a> {
             }
         }
         // CRASH(barrier.stamped): it is broken as before.
-        // ORDERING(arrive): Release, so that who sees the new round sees why the last one broke. (Nobody sleeps in a
-        // broken round but those who are about to be woken.)
+        // ORDERING(arrive): Release, so that who sees the new round sees why the last one broke. (Who sleeps in a broken
+        // round is about to be woken: by whoever broke it, or, waiting for the bell, by its release.)
         let _ = self.raw.word.compare_exchange(broken.0, broken.next().0, Release, Relaxed);
-        true
+        Progress::Done
     }
+}
+
+/// How a reset goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The next round has begun, or somebody has broken the barrier anew.
+    Done,
+    /// Look again.
+    Again,
+    /// The time is up.
+    Expired,
 }

@@ -10,6 +10,7 @@ use std::{
 use pshared::Lock;
 
 use crate::{
+    barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
     event, lock, mutants, queue,
@@ -24,6 +25,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(queue::scenarios());
     all.extend(value::scenarios());
     all.extend(event::scenarios());
+    all.extend(barrier::scenarios());
     all
 }
 

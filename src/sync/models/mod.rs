@@ -1,4 +1,5 @@
 //! loom models of the synchronisers, one file each. `primitive/model/explore.rs` says how they are run.
 
+mod barrier;
 mod event;
 mod lock;
