@@ -7,7 +7,8 @@ use crate::{
     primitive::Deadline,
     region::{Handle, Region, Row, in_arena},
     sync::{
-        raw_barrier::{MAX_PARTIES, Meeting, RawBarrier, State, slots_for},
+        raw_barrier::{MAX_PARTIES, Meeting, RawBarrier, slots_for},
+        round::State,
         slots::Slot,
     },
 };

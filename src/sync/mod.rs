@@ -6,6 +6,7 @@ mod lock;
 mod owner;
 mod raw_barrier;
 mod raw_lock;
+mod round;
 mod slots;
 
 pub use barrier::{Barrier, BarrierWaitResult};

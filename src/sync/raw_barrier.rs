@@ -71,18 +71,12 @@ use crate::{
     region::Shareable,
     sync::{
         raw_lock::{Patience, RawLock},
+        round::{self, State, Word},
         slots::Slot,
     },
 };
 
-/// The state's bits of the word.
-const STATE: u32 = (1 << 14) - 1;
-const ROUND: u32 = STATE + 1;
-const ACTING: u32 = STATE;
-/// Why it is broken is added.
-const BROKEN: u32 = STATE - 8;
-
-/// How many parties there may be: with the spare slots the number of a slot stays below [`BROKEN`].
+/// How many parties there may be: with the spare slots the number of a slot stays below the other states.
 pub(crate) const MAX_PARTIES: usize = 16_000;
 /// Slots beyond one for each party, for those who have not left the round before.
 const SPARE: usize = 8;
@@ -93,66 +87,6 @@ const BEFORE: usize = 1;
 const COUNT: usize = 2;
 /// The word as it was when nobody had arrived; or, if its round broke and was reset, as it was broken.
 const FATE: usize = 3;
-
-/// The word at some instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word(u32);
-
-/// What it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// People arrive; the newest holds this slot.
-    Open(Option<usize>),
-    Acting,
-    Broken(BarrierError),
-}
-
-impl Word {
-    /// The word of the same round when nobody had arrived.
-    fn empty(self) -> Word {
-        Word(self.0 & !STATE)
-    }
-
-    /// The next round, in which nobody has arrived.
-    fn next(self) -> Word {
-        Word(self.empty().0.wrapping_add(ROUND))
-    }
-
-    fn with_newest(self, place: usize) -> Word {
-        Word(self.empty().0 | (place as u32 + 1))
-    }
-
-    fn acting(self) -> Word {
-        Word(self.empty().0 | ACTING)
-    }
-
-    fn broken(self, why: BarrierError) -> Word {
-        Word(self.empty().0 | (BROKEN + why as u32))
-    }
-
-    pub(crate) fn round(self) -> u32 {
-        self.0 / ROUND
-    }
-
-    pub(crate) fn state(self) -> State {
-        match self.0 & STATE {
-            ACTING => State::Acting,
-            broken if broken >= BROKEN => State::Broken(match broken - BROKEN {
-                0 => BarrierError::TimedOut,
-                1 => BarrierError::Aborted,
-                2 => BarrierError::ActionFailed,
-                3 => BarrierError::PeerDied,
-                _ => BarrierError::Reset,
-            }),
-            newest => State::Open(place(newest)),
-        }
-    }
-}
-
-/// The slot that a number of the list means: one less.
-fn place(number: u32) -> Option<usize> {
-    (number as usize).checked_sub(1)
-}
 
 /// The words beside the slots.
 #[repr(C, align(64))]
@@ -345,7 +279,7 @@ impl<'a> Meeting<'a> {
         let slot = &self.slots[place];
         // ORDERING: Relaxed, `arrive` carries them.
         slot.notes[TID].store(me.tid, Relaxed);
-        slot.notes[BEFORE].store(seen.0 & STATE, Relaxed);
+        slot.notes[BEFORE].store(seen.newest(), Relaxed);
         slot.notes[COUNT].store(before as u32 + 1, Relaxed);
         slot.notes[FATE].store(seen.empty().0, Relaxed);
         // CRASH(barrier.claimed): the slot is free again, and marked.
@@ -390,7 +324,7 @@ impl<'a> Meeting<'a> {
                 State::Broken(why) => return Err(why),
                 State::Acting => None,
                 State::Open(newest) if before == 0 => newest.filter(|&newest| newest != place),
-                State::Open(_) => self::place(came.0 & STATE),
+                State::Open(_) => round::place(came.newest()),
             };
             if expired {
                 if self.change(seen, seen.broken(BarrierError::TimedOut)) {
@@ -580,7 +514,7 @@ impl<'a> Meeting<'a> {
         let known = move |place: &usize| *place < self.slots.len();
         iter::successors(newest.filter(known), move |&place| {
             // ORDERING: Relaxed, `arrive` carries it.
-            self::place(self.slots[place].notes[BEFORE].load(Relaxed)).filter(known)
+            round::place(self.slots[place].notes[BEFORE].load(Relaxed)).filter(known)
         })
         .take(self.slots.len())
     }

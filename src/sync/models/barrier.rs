@@ -18,7 +18,8 @@ use crate::{
         },
     },
     sync::{
-        raw_barrier::{Meeting, RawBarrier, State},
+        raw_barrier::{Meeting, RawBarrier},
+        round::State,
         slots::Slot,
     },
 };
@@ -269,8 +270,8 @@ fn the_death_of_a_leader_is_news_to_the_other() {
 
 #[test]
 fn a_death_is_news_to_one_who_sleeps() {
-    every_death("victim and another, too few", 4, |fuel| too_few(fuel, 1, false));
-    explore("sleeper killed and another, too few", 4, || too_few(usize::MAX, 1, true));
+    every_death("victim and another, too few", 2, |fuel| too_few(fuel, 1, false));
+    explore("sleeper killed and another, too few", 2, || too_few(usize::MAX, 1, true));
 }
 
 #[test]
