@@ -63,6 +63,9 @@
 //!   lock.
 //! - **Permits held by guards** (`sync/ledger.rs`). A guard is a slot, which is a lock. Each move of a permit between
 //!   the count and a slot is noted first, under a lock, and the number of guards in the word tells whether it was made.
+//! - **Barrier** (`sync/raw_barrier.rs`). Arriving is one exchange, which puts the slot that one holds on a list: so it
+//!   is known who has come, not only how many. Each who waits watches another's slot, compared when it can already be
+//!   woken; what a death leaves to do, the bell wakes one for, and that one wakes all.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -98,6 +101,11 @@
 //! | `ledger.moved`                | a slot's note that is old                      | the next holder of the ledger        |
 //! | `ledger.reclaiming`           | a dead one's slot, held by another dead        | the kernel marks it again            |
 //! | `ledger.watching`             | WAITERS in a slot, and no sleeper              | its holder wakes nobody              |
+//! | `barrier.claimed`             | a slot, marked                                 | whoever takes it next                |
+//! | `barrier.arrived`             | one who has come and is dead                   | who watches it breaks the round      |
+//! | `barrier.unrung`              | a round that is over, and sleepers             | the kernel wakes one, and it wakes all |
+//! | `barrier.acting`              | a round that nobody will end                   | the kernel wakes one, which breaks it |
+//! | `barrier.stamped`             | a broken barrier, half reset                   | the next reset                       |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
 //! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |

@@ -1,6 +1,7 @@
 //! Every public error type and its message.
 
 mod array;
+mod barrier;
 mod lock;
 mod once;
 mod process;
@@ -9,6 +10,7 @@ mod region;
 mod semaphore;
 
 pub use array::ArrayError;
+pub use barrier::{BarrierError, NewBarrierError};
 pub use lock::LockError;
 pub use once::OnceError;
 pub use process::SpawnError;

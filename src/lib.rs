@@ -11,6 +11,7 @@
 //! | many elements, in place           | [`Array`]                                                        |
 //! | a section, a signal               | [`Lock`], [`RLock`], [`Event`]                                   |
 //! | a number of permits               | [`Semaphore`], [`BoundedSemaphore`]                              |
+//! | a place to wait for each other    | [`Barrier`]                                                      |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
@@ -39,8 +40,9 @@ mod sync;
 mod value;
 
 pub use error::{
-    AcquireError, ArrayError, CodecError, LockError, OnceError, RecvError, RecvTimeoutError, RegionError,
-    ReleaseError, SemaphoreError, SendError, SendTimeoutError, SpawnError, TryRecvError, TrySendError,
+    AcquireError, ArrayError, BarrierError, CodecError, LockError, NewBarrierError, OnceError, RecvError,
+    RecvTimeoutError, RegionError, ReleaseError, SemaphoreError, SendError, SendTimeoutError, SpawnError,
+    TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -51,7 +53,8 @@ pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocat
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{
-    BoundedSemaphore, Event, Lock, LockGuard, Once, OnceValue, Permit, RLock, RLockGuard, Semaphore,
+    Barrier, BarrierWaitResult, BoundedSemaphore, Event, Lock, LockGuard, Once, OnceValue, Permit, RLock,
+    RLockGuard, Semaphore,
 };
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 

@@ -173,7 +173,7 @@ impl FutexWord {
 
     /// Sleeps while the word is `expected`.
     pub(crate) fn wait(&self, expected: u32, deadline: Option<Deadline>) -> Wake {
-        kernel::sleep(&[(self, expected)], deadline)
+        kernel::sleep(&[(self, expected)], &[], deadline)
     }
 
     /// Wakes at most `count` sleepers.
@@ -239,7 +239,16 @@ pub(crate) const MAX_WORDS: usize = 128;
 
 /// Sleeps while each of the words is as given beside it.
 pub(crate) fn wait_any(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
-    kernel::sleep(words, deadline)
+    kernel::sleep(words, &[], deadline)
+}
+
+/// The same, unless one of `also` is not as given beside it once all `words` can wake us.
+pub(crate) fn wait_any_if(
+    words: &[(&FutexWord, u32)],
+    also: &[(&FutexWord, u32)],
+    deadline: Option<Deadline>,
+) -> Wake {
+    kernel::sleep(words, also, deadline)
 }
 
 /// A word that is always 0 and that the pending slot may name. Counted, like [`RobustWord`].

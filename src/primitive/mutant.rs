@@ -79,6 +79,26 @@ pub enum Mutant {
     DoneBeforeDone,
     /// That it is done is stored Relaxed.
     RelaxedDone,
+    /// Who waits at a barrier goes to sleep without a last look at the one whom it watches.
+    SleepUnguarded,
+    /// Who has arrived at a barrier does not name the bell as pending.
+    PartyNotPending,
+    /// Who hears the bell of a barrier keeps it to itself.
+    BellNotPassedOn,
+    /// Who ends a round of a barrier wakes one of those who wait.
+    RoundWakesOne,
+    /// The last to arrive at a barrier does not look who has died.
+    LastLooksAway,
+    /// Who arrives at a barrier takes a dead one's slot without telling anybody.
+    DeadSlotTaken,
+    /// Arriving at a barrier is Relaxed, so who leaves need not see what was written before.
+    RelaxedArrival,
+    /// Who runs a barrier's action frees the bell before the round is over.
+    LeaderLeavesEarly,
+    /// A broken barrier is made whole, and those of the broken round are not told.
+    ResetUntold,
+    /// Who arrives at a barrier does not look whether somebody waits for its slot.
+    CrowdForgotten,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -173,10 +173,22 @@ impl Deref for FutexWord {
 
 /// Sleeps while each of the words is as given beside it: at most [`MAX_WORDS`] of them.
 pub(crate) fn wait_any(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
+    wait_any_if(words, &[], deadline)
+}
+
+/// The same, unless one of `also` is not as given beside it once all `words` can wake us. What changes in those later
+/// does not end the sleep, and no wake of theirs is spent on us.
+pub(crate) fn wait_any_if(
+    words: &[(&FutexWord, u32)],
+    also: &[(&FutexWord, u32)],
+    deadline: Option<Deadline>,
+) -> Wake {
     let mut waiters = [MaybeUninit::<futex::Waiter>::uninit(); MAX_WORDS];
-    let waiters = &mut waiters[..words.len()];
-    for (waiter, (word, expected)) in waiters.iter_mut().zip(words) {
-        waiter.write(futex::Waiter::new(word.0.as_ptr(), *expected));
+    let waiters = &mut waiters[..words.len() + also.len()];
+    let heard = words.iter().map(|&(word, expected)| futex::Waiter::new(word.0.as_ptr(), expected));
+    let unheard = also.iter().map(|&(word, expected)| futex::Waiter::unheard(word.0.as_ptr(), expected));
+    for (waiter, asked) in waiters.iter_mut().zip(heard.chain(unheard)) {
+        waiter.write(asked);
     }
     // SAFETY: each was written just now.
     let waiters = unsafe { slice::from_raw_parts(waiters.as_ptr().cast::<futex::Waiter>(), waiters.len()) };

@@ -1,16 +1,20 @@
 //! Futex algorithms over words; they never ask where the memory came from.
 
+mod barrier;
 mod event;
 mod ledger;
 mod lock;
 mod once;
 mod owner;
+mod raw_barrier;
 mod raw_lock;
 mod raw_semaphore;
 mod rlock;
+mod round;
 mod semaphore;
 mod slots;
 
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use once::{Once, OnceValue};

@@ -378,6 +378,23 @@ impl RawLock {
         }
     }
 
+    /// A free lock on whose word threads sleep that do not want it. WAITERS never goes, if only
+    /// [`unlock_and_ring`](RawLock::unlock_and_ring) frees it.
+    pub(crate) fn with_waiters() -> RawLock {
+        let lock = RawLock::new();
+        // ORDERING: Relaxed, nobody else has it yet.
+        lock.robust.store(WAITERS, Relaxed);
+        lock
+    }
+
+    /// Frees the lock and wakes one sleeper, in one step; WAITERS stays. Only the thread that took it may.
+    pub(super) fn unlock_and_ring(&self, me: Me) {
+        self.robust.announce(me);
+        self.robust.unlink(me); // I5
+        self.robust.change_and_wake(Change::StoreBit(WAITERS), 1);
+        me.retract();
+    }
+
     /// Takes the lock until the returned value is dropped: for what runs no foreign code, inside one call of this
     /// crate, and needs no repair after a death.
     #[inline]

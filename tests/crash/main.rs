@@ -18,6 +18,8 @@
 use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
+mod barrier;
+#[cfg(target_arch = "x86_64")]
 mod board;
 #[cfg(target_arch = "x86_64")]
 mod company;

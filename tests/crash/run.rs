@@ -10,6 +10,7 @@ use std::{
 use pshared::Lock;
 
 use crate::{
+    barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
     event, lock, mutants, queue, rlock,
@@ -26,6 +27,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(event::scenarios());
     all.extend(rlock::scenarios());
     all.extend(semaphore::scenarios());
+    all.extend(barrier::scenarios());
     all
 }
 
