@@ -56,14 +56,18 @@ fn warm(hall: &Hall) {
 
 fn wait(hall: &Hall) {
     warm(hall);
-    let verdict = stepped(|| hall.barrier.wait());
-    board().cells[VICTIM].store(told(&verdict) as u64, SeqCst);
+    stepped(|| {
+        let verdict = hall.barrier.wait();
+        board().cells[VICTIM].store(told(&verdict) as u64, SeqCst);
+    });
 }
 
 fn wait_timeout(hall: &Hall) {
     warm(hall);
-    let verdict = stepped(|| hall.barrier.wait_timeout(Duration::from_millis(2)));
-    board().cells[VICTIM].store(told(&verdict) as u64, SeqCst);
+    stepped(|| {
+        let verdict = hall.barrier.wait_timeout(Duration::from_millis(2));
+        board().cells[VICTIM].store(told(&verdict) as u64, SeqCst);
+    });
 }
 
 fn abort(hall: &Hall) {
@@ -255,7 +259,7 @@ fn sleeper(hall: &Hall, moment: Moment) -> Companion {
 fn dying(hall: &Hall, moment: Moment) -> Companion {
     let barrier = hall.barrier.clone();
     Companion::new("dying sleeper", [(moment, Paused), (Wake, Ended)], move || {
-        let mut dying = Process::fork(|| drop(barrier.wait().is_ok()));
+        let mut dying = Process::fork(|| _ = barrier.wait());
         assert!(dying.until_asleep(LIMIT), "it does not sleep");
         pause();
         dying.kill();
@@ -299,7 +303,7 @@ fn play(row: &'static Row) -> Play {
         Before::Fresh => {}
         Before::Broken => hall.barrier.abort(),
         Before::DeadParty => {
-            let mut dead = Process::fork(|| drop(hall.barrier.wait().is_ok()));
+            let mut dead = Process::fork(|| _ = hall.barrier.wait());
             assert!(dead.until_asleep(LIMIT), "it does not sleep");
             dead.kill();
         }

@@ -260,7 +260,7 @@ fn a_death_is_news_to_the_other() {
 
 #[test]
 fn a_death_is_news_to_two_others() {
-    every_death("victim and two others", 2, |fuel| victim_in_company(fuel, 2, 2, false));
+    every_death("victim and two others", 1, |fuel| victim_in_company(fuel, 2, 2, false));
 }
 
 #[test]
@@ -270,14 +270,14 @@ fn the_death_of_a_leader_is_news_to_the_other() {
 
 #[test]
 fn a_death_is_news_to_one_who_sleeps() {
-    every_death("victim and another, too few", 2, |fuel| too_few(fuel, 1, false));
+    every_death("victim and another, too few", 1, |fuel| too_few(fuel, 1, false));
     explore("sleeper killed and another, too few", 2, || too_few(usize::MAX, 1, true));
 }
 
 #[test]
 fn a_death_is_news_to_two_who_sleep() {
-    every_death("victim and two others, too few", 2, |fuel| too_few(fuel, 2, false));
-    explore("sleeper killed and two others, too few", 2, || too_few(usize::MAX, 2, true));
+    every_death("victim and two others, too few", 1, |fuel| too_few(fuel, 2, false));
+    explore("sleeper killed and two others, too few", 1, || too_few(usize::MAX, 2, true));
 }
 
 #[test]
@@ -298,9 +298,9 @@ fn seen(fault: Mutant, says: &str, model: impl FnOnce()) {
 
 #[test]
 fn mutants_of_the_sleep_are_seen() {
-    seen(Mutant::SleepUnguarded, "deadlock", || every_death("", 4, |fuel| too_few(fuel, 1, false)));
-    seen(Mutant::PartyNotPending, "deadlock", || every_death("", 4, |fuel| too_few(fuel, 1, false)));
-    seen(Mutant::BellNotPassedOn, "deadlock", || every_death("", 2, |fuel| too_few(fuel, 2, false)));
+    seen(Mutant::SleepUnguarded, "deadlock", || every_death("", 1, |fuel| too_few(fuel, 1, false)));
+    seen(Mutant::PartyNotPending, "deadlock", || every_death("", 1, |fuel| too_few(fuel, 1, false)));
+    seen(Mutant::BellNotPassedOn, "deadlock", || every_death("", 1, |fuel| too_few(fuel, 2, false)));
 }
 
 #[test]
@@ -315,6 +315,6 @@ fn mutants_of_the_round_are_seen() {
 fn mutants_of_the_last_are_seen() {
     let says = "came after a death";
     seen(Mutant::LastLooksAway, says, || every_death("", 4, |fuel| victim_in_company(fuel, 1, 2, false)));
-    seen(Mutant::DeadSlotTaken, says, || every_death("", 2, |fuel| victim_in_company(fuel, 2, 2, false)));
+    seen(Mutant::DeadSlotTaken, says, || every_death("", 1, |fuel| victim_in_company(fuel, 2, 2, false)));
     seen(Mutant::LeaderLeavesEarly, "", || explore("", 3, || victim_in_company(usize::MAX, 1, 2, true)));
 }
