@@ -338,7 +338,8 @@ fn a_refused_setting_is_told_and_leaves_nothing() {
     Process::spawn(|| ()).unwrap().join().unwrap();
     let before = support::descriptors();
     let (mut reader, writer) = io::pipe().unwrap();
-    let attempts: [(&str, i32, fn(Builder) -> Builder); 3] = [
+    type Attempt = (&'static str, i32, fn(Builder) -> Builder);
+    let attempts: [Attempt; 3] = [
         ("working directory", libc::ENOENT, |b| b.current_dir("/nowhere/at/all")),
         ("process group", libc::EPERM, |b| b.process_group(1)),
         ("limits", libc::EINVAL, |b| b.limit(Limit::OpenFiles, u64::MAX)),

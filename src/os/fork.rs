@@ -22,7 +22,7 @@ pub(crate) enum Side {
     Parent(Pid),
 }
 
-/// Forks with every signal blocked. The parent's mask is as before when this returns; the child's is the child's to set.
+/// Forks with every signal blocked. The parent's mask is as before when this returns; the child sets its own.
 ///
 /// # Safety
 /// As for fork(2): in a program with other threads the child may only do what is async-signal-safe.

@@ -182,8 +182,8 @@ impl Builder {
     /// The watch is set before anything of the closure's runs, and it needs no help of this process or of a third. What
     /// it cannot see: a child that changed its user or group by itself, or runs a set-user-ID program, has lost it. And
     /// for children that another thread than the main one started by
-    /// [`spawn_unchecked`](Builder::spawn_unchecked), it is a handler of the highest free real-time signal in the child,
-    /// which is not there after an exec and waits as long as that signal is blocked.
+    /// [`spawn_unchecked`](Builder::spawn_unchecked), it is a handler of the highest free real-time signal, which is not
+    /// there after an exec and waits as long as that signal is blocked.
     ///
     /// # References
     /// PR_SET_PDEATHSIG(2const).
@@ -224,7 +224,7 @@ impl Builder {
     }
 
     /// Its standard input. A child that reads a pipe to its end must close its own copy of the other end, which it has
-    /// from this process as everything else. What std had read ahead in this process, the child has a copy of, whatever this says.
+    /// from this process as everything else. What std had read ahead in this process, the child has a copy of.
     pub fn stdin(mut self, stream: impl Into<Stream>) -> Builder {
         self.settings.streams[0] = Some(stream.into());
         self
