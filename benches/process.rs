@@ -6,6 +6,7 @@
 use std::{
     env,
     hint::black_box,
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
@@ -78,7 +79,7 @@ fn started_and_joined(resident: usize) {
         starts,
         rounds,
         || timed(&|| Process::spawn(|| ()).expect("a child").join().expect("no value")),
-        || timed(&|| drop(waitpid(bare(), None).expect("waitpid"))),
+        || timed(&|| _ = waitpid(bare(), None).expect("waitpid")),
     );
     black_box(memory);
 }
@@ -99,12 +100,12 @@ fn reaped() {
             let (reader, writer) = std::io::pipe().expect("a pipe");
             let started = || {
                 let wait = || {
-                    // SAFETY: this process's own copy, closed once.
-                    unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(&writer)) };
-                    // SAFETY: a byte of ours to write to; nobody else closes it here.
+                    let mut byte = 0_u8;
+                    // SAFETY: this process's own copy of the end, closed once; and a byte of ours to write to.
                     unsafe {
-                        libc::read(std::os::fd::AsRawFd::as_raw_fd(&reader), (&raw mut *&mut 0_u8).cast(), 1)
-                    };
+                        libc::close(writer.as_raw_fd());
+                        libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1);
+                    }
                 };
                 Process::spawn(wait).expect("a child")
             };

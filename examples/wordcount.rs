@@ -36,14 +36,13 @@ use std::{
     mem,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
-    process::{self, ExitCode},
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::signal::Signal;
 use pshared::{ExitStatus, Process, Queue, RecvTimeoutError, RegionError, TrySendError};
 
 use counter::WordMap;

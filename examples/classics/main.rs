@@ -22,7 +22,10 @@ use std::{env, error::Error, process::ExitCode};
 /// What a classic comes to.
 type Outcome = Result<(), Box<dyn Error>>;
 
-const CLASSICS: [(&str, fn() -> Outcome); 14] = [
+/// A name, and what it runs.
+type Classic = (&'static str, fn() -> Outcome);
+
+const CLASSICS: [Classic; 14] = [
     ("cache_by_pid", cache_by_pid::run),
     ("empty_stdin", empty_stdin::run),
     ("list_by_queue", list_by_queue::run),

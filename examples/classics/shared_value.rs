@@ -5,10 +5,10 @@ use pshared::{Array, Process, Value};
 use crate::Outcome;
 
 pub(crate) fn run() -> Outcome {
-    let number = Value::new(0.0_f64)?;
+    let number = Value::new(0.0_f32)?;
     let array = Array::new(&[0_i32, 1, 2, 3, 4, 5, 6, 7, 8, 9])?;
     let child = Process::spawn(|| {
-        number.set(3.1415927);
+        number.set(std::f32::consts::PI);
         (0..array.len()).all(|i| array.get(i).and_then(|n| array.set(i, -n)).is_ok())
     })?;
     child.join()?;

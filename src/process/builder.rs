@@ -182,8 +182,8 @@ impl Builder {
     /// The watch is set before anything of the closure's runs, and it needs no help of this process or of a third. What
     /// it cannot see: a child that changed its user or group by itself, or runs a set-user-ID program, has lost it. And
     /// for children that another thread than the main one started by
-    /// [`spawn_unchecked`](Builder::spawn_unchecked), it is a handler of the highest free real-time signal, which is not
-    /// there after an exec and waits as long as that signal is blocked.
+    /// [`spawn_unchecked`](Builder::spawn_unchecked), it is a handler of the highest free real-time signal, which is
+    /// not there after an exec and waits as long as that signal is blocked.
     ///
     /// # References
     /// PR_SET_PDEATHSIG(2const).

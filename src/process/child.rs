@@ -228,10 +228,11 @@ impl Child {
 
     /// Ends the process and all its descendants: SIGKILL. Says how many processes there were, 0 if it had ended.
     ///
-    /// All of them are stopped first, parents before their children, so that none can start another unseen. A descendant
-    /// whose own parent had ended before the call belongs to somebody else by then, and is not found; it died with its
-    /// parent already if this crate started it and it was not told to outlive it. If the caller is killed in the middle,
-    /// some may stay stopped.
+    /// All of them are stopped first, parents before their children, so that none can start another unseen. A
+    /// descendant whose own parent had ended before the call belongs to somebody else by then, and is not found; it
+    /// died with its parent already if this crate started it and it was not told to outlive it. If the caller is
+    /// killed in the middle, some may stay stopped. Looks at /proc, which must be that of this process's pid
+    /// namespace.
     ///
     /// # Errors
     /// [`NotParent`] inside an [`io::Error`]; what the kernel says about a process that changed its user.

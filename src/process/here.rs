@@ -12,7 +12,7 @@
 use core::sync::atomic::AtomicPtr;
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     process, ptr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -46,8 +46,15 @@ pub(crate) struct Identity {
 #[derive(Default)]
 struct Children {
     running: Vec<Child>,
-    /// Sets of descriptors, each of a `Reaper`, in which every running child is.
-    sets: Vec<Weak<OwnedFd>>,
+    /// Those of the `Reaper`s.
+    onlookers: Vec<Weak<Onlooker>>,
+}
+
+/// Children that somebody is to be told about once they have ended, whoever reaps them.
+pub(crate) struct Onlooker {
+    /// Can be read while one of them has ended.
+    set: OwnedFd,
+    children: Mutex<Vec<Child>>,
 }
 
 static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
@@ -140,10 +147,10 @@ impl Here {
     /// Puts a newborn on the list.
     pub(crate) fn remember(&self, child: &Child) {
         let mut children = self.children();
-        children.sets.retain(|set| set.strong_count() > 0);
-        for set in children.sets.iter().filter_map(Weak::upgrade) {
-            // Without it a `Reaper` is not woken by this child, but finds it when it is.
-            let _ = readiness::add(set.as_fd(), child.as_fd());
+        children.onlookers.retain(|onlooker| onlooker.strong_count() > 0);
+        for onlooker in children.onlookers.iter().filter_map(Weak::upgrade) {
+            // Without a place in the set the child does not ring, but is found when another does.
+            let _ = onlooker.look_at(child);
         }
         children.running.push(child.clone());
     }
@@ -153,19 +160,17 @@ impl Here {
         let mut children = self.children();
         let Some(place) = children.running.iter().position(|other| other.is(child)) else { return };
         children.running.remove(place);
-        for set in children.sets.iter().filter_map(Weak::upgrade) {
-            let _ = readiness::remove(set.as_fd(), child.as_fd());
-        }
     }
 
-    /// Has every running child, and all that come, be in `set`.
-    pub(crate) fn watch_by(&self, set: &Arc<OwnedFd>) -> io::Result<()> {
+    /// Somebody who is told about every child that runs now or is started later.
+    pub(crate) fn look_on(&self) -> io::Result<Arc<Onlooker>> {
+        let onlooker = Arc::new(Onlooker { set: readiness::new_set()?, children: Mutex::default() });
         let mut children = self.children();
         for child in &children.running {
-            readiness::add(set.as_fd(), child.as_fd())?;
+            onlooker.look_at(child)?;
         }
-        children.sets.push(Arc::downgrade(set));
-        Ok(())
+        children.onlookers.push(Arc::downgrade(&onlooker));
+        Ok(onlooker)
     }
 
     /// The children that are on the list: running, or ended and not reaped.
@@ -176,18 +181,48 @@ impl Here {
     /// Reaps the children that have ended: says which, and how.
     pub(crate) fn reap(&self) -> Vec<(Child, ExitStatus)> {
         // Handles of our own, and no lock while the kernel is asked: who asks about one child takes the lock too.
-        let children = self.listed();
-        if children.is_empty() {
-            return Vec::new();
-        }
-        let mut files: Vec<_> = children.iter().map(Child::pollfd).collect();
-        let now = Deadline::now();
-        if !matches!(readiness::wait_readable(&mut files, Some(now)), Ok(1..)) {
-            return Vec::new();
-        }
-        let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);
-        ended
-            .filter_map(|(child, _)| child.exit_status().ok().flatten().map(|status| (child, status)))
-            .collect()
+        ended(self.listed())
     }
+}
+
+impl Onlooker {
+    fn children(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_at(&self, child: &Child) -> io::Result<()> {
+        self.children().push(child.clone());
+        readiness::add(self.set.as_fd(), child.as_fd())
+    }
+
+    /// Reaps those that have ended, if nobody did, and tells about each once.
+    pub(crate) fn ended(&self) -> Vec<(Child, ExitStatus)> {
+        let mut children = self.children();
+        let ended = ended(children.clone());
+        children.retain(|child| !ended.iter().any(|(other, _)| other.is(child)));
+        for (child, _) in &ended {
+            let _ = readiness::remove(self.set.as_fd(), child.as_fd());
+        }
+        ended
+    }
+}
+
+impl AsFd for Onlooker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+}
+
+/// Which of these have ended, and how; what is not reaped is reaped.
+fn ended(children: Vec<Child>) -> Vec<(Child, ExitStatus)> {
+    if children.is_empty() {
+        return Vec::new();
+    }
+    let mut files: Vec<_> = children.iter().map(Child::pollfd).collect();
+    let now = Deadline::now();
+    if !matches!(readiness::wait_readable(&mut files, Some(now)), Ok(1..)) {
+        return Vec::new();
+    }
+    let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);
+    ended.filter_map(|(child, _)| child.exit_status().ok().flatten().map(|status| (child, status))).collect()
 }

@@ -10,7 +10,10 @@ use std::{
 use crate::{
     os::{newborn, pidfd, readiness},
     primitive::{Deadline, lineage},
-    process::{Child, ExitStatus, NotParent, here},
+    process::{
+        Child, ExitStatus, NotParent,
+        here::{self, Onlooker},
+    },
 };
 
 /// Reaps the children of this process that have ended, and says which; never blocks.
@@ -34,10 +37,10 @@ pub struct Reaped {
     pub adopted: Vec<(u32, ExitStatus)>,
 }
 
-/// A descriptor that can be read while a child of this process has ended and is not reaped: for event loops.
+/// A descriptor that can be read while a child of this process has ended that it has not told about: for event loops.
 ///
-/// It is a set of pidfds, so there is no signal in it, and no handler is installed for anybody. Children that are started
-/// later, by whatever thread, belong to it too.
+/// It tells about every child that ran when it was made, or was started later by whatever thread, once, whoever reaped
+/// it. It is a set of pidfds, so there is no signal in it, and no handler is installed for anybody.
 ///
 /// # Examples
 /// ```standalone_crate
@@ -55,7 +58,7 @@ pub struct Reaped {
 /// # References
 /// A SIGCHLD handler that calls waitpid(2); epoll(7), PR_SET_CHILD_SUBREAPER(2const), signalfd(2).
 pub struct Reaper {
-    set: Arc<OwnedFd>,
+    onlooker: Arc<Onlooker>,
     sigchld: Option<OwnedFd>,
     lineage: u32,
 }
@@ -66,9 +69,7 @@ impl Reaper {
     /// # Errors
     /// What the system says, for want of a descriptor.
     pub fn new() -> io::Result<Reaper> {
-        let set = Arc::new(readiness::new_set()?);
-        here::here().watch_by(&set)?;
-        Ok(Reaper { set, sigchld: None, lineage: lineage() })
+        Ok(Reaper { onlooker: here::here().look_on()?, sigchld: None, lineage: lineage() })
     }
 
     /// A reaper of all children, and of descendants whose own parents have ended: they come to this process from now
@@ -85,12 +86,12 @@ impl Reaper {
         let reaper = Reaper::new()?;
         let sigchld = readiness::sigchld()?;
         newborn::block_sigchld()?;
-        readiness::add(reaper.set.as_fd(), sigchld.as_fd())?;
+        readiness::add(reaper.as_fd(), sigchld.as_fd())?;
         newborn::be_subreaper()?;
         Ok(Reaper { sigchld: Some(sigchld), ..reaper })
     }
 
-    /// Reaps what has ended, and says what; never blocks.
+    /// Reaps what has ended, and says what it has not said before; never blocks.
     ///
     /// # Errors
     /// [`NotParent`] inside an [`io::Error`], in a forked copy; else what waitid(2) says.
@@ -102,17 +103,15 @@ impl Reaper {
         if let Some(sigchld) = &self.sigchld {
             readiness::drain(sigchld.as_fd())?;
         }
-        let mut reaped = Reaped { children: here::here().reap(), adopted: Vec::new() };
+        let mut reaped = Reaped { children: self.onlooker.ended(), adopted: Vec::new() };
         if self.sigchld.is_none() {
             return Ok(reaped);
         }
         while let Some(pid) = pidfd::any_ended_child()? {
             let number = pid.as_raw().unsigned_abs();
             match here::here().listed().into_iter().find(|child| child.pid() == number) {
-                Some(child) => match child.exit_status()? {
-                    Some(status) => reaped.children.push((child, status)),
-                    None => break, // a tracer is to see it first
-                },
+                Some(child) if child.exit_status()?.is_some() => {}
+                Some(_) => break, // a tracer is to see it first
                 None => match pidfd::reap_pid(pid) {
                     Ok(Some(ended)) => reaped.adopted.push((number, ended.into())),
                     Ok(None) => break,
@@ -120,6 +119,8 @@ impl Reaper {
                 },
             }
         }
+        // Ours that ended in the meantime.
+        reaped.children.append(&mut self.onlooker.ended());
         Ok(reaped)
     }
 
@@ -154,7 +155,7 @@ impl Reaper {
 
 impl AsFd for Reaper {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.set.as_fd()
+        self.onlooker.as_fd()
     }
 }
 

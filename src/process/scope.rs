@@ -41,9 +41,10 @@ impl Error for ScopeError {
 
 /// Runs `body`, and joins every child that was started by the scope it is given.
 ///
-/// Blocks until the last of them has ended, if `body` panics too; the panic goes on afterwards. The handles are like any
-/// others: one that is joined in `body` tells its caller about its failure, and the scope does not. One that is dropped
-/// is joined by the scope. A child that is to end with `body` must be told, by [`Child::terminate`] for example.
+/// Blocks until the last of them has ended, if `body` panics too; the panic goes on afterwards. The handles are like
+/// any others: one that is joined in `body` tells its caller about its failure, and the scope does not. One that is
+/// dropped is joined by the scope. A child that is to end with `body` must be told, by [`Child::terminate`] for
+/// example.
 ///
 /// # Errors
 /// [`ScopeError`]: the first child that failed, unless `body` asked for its value. What `body` returned is dropped.

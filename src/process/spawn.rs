@@ -5,9 +5,9 @@
 //!    twice and no other thread holds them in the child's copy.
 //! 2. fork, with signals blocked.
 //! 3. The parent opens the pidfd, then the gate. If it cannot, it opens no gate and sees the child off.
-//! 4. The child passes the gate; is made what the builder asked for; sets the watch on its parent, and leaves if that is
-//!    gone already; says that all is well, if anything was asked for; lets signals through. Where it leaves, it does so
-//!    with [`REFUSED`], before it ran anything of the user's.
+//! 4. The child passes the gate; is made what the builder asked for; sets the watch on its parent, and leaves if that
+//!    is gone already; says that all is well, if anything was asked for; lets signals through. Where it leaves, it does
+//!    so with [`REFUSED`], before it ran anything of the user's.
 //! 5. It runs the closure, encodes what came of it, flushes, writes the record, and leaves by `_exit`.
 //!
 //! Another start method than fork is to be chosen by a context that is passed to the builder, never by a global: what
