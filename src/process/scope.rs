@@ -51,6 +51,8 @@ impl Error for ScopeError {
 ///
 /// # Examples
 /// ```standalone_crate
+/// use pshared::Process;
+///
 /// let numbers = [1, 2, 3, 4];
 /// let total = pshared::scope(|s| {
 ///     let halves: Vec<_> = numbers.chunks(2).map(|half| s.spawn(|| half.iter().sum::<u32>()).unwrap()).collect();
@@ -58,7 +60,7 @@ impl Error for ScopeError {
 /// })?;
 /// assert_eq!(total, 10);
 ///
-/// let failed = pshared::scope(|s| drop(s.spawn(|| panic!("no luck")).unwrap())).unwrap_err();
+/// let failed = pshared::scope(|s| drop::<Process>(s.spawn(|| panic!("no luck")).unwrap())).unwrap_err();
 /// assert!(failed.to_string().ends_with("no luck"), "{failed}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
