@@ -34,16 +34,15 @@ use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},
     mem,
-    os::unix::{ffi::OsStrExt, process::parent_id},
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
-    process::{self, ExitCode},
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 use pshared::{ExitStatus, Process, Queue, RecvTimeoutError, RegionError, TrySendError};
 
 use counter::WordMap;
@@ -253,14 +252,8 @@ impl<'a> Parent<'a> {
     fn spawn(&mut self, jobs: &Queue<Job>) -> Result<(), Box<dyn Error>> {
         let worker =
             Worker { number: self.hands.len() as u32, jobs, results: &self.results, totals: &self.totals };
-        let parent = process::id();
-        let process = Process::spawn(|| {
-            // Nobody is to wait for jobs of a parent that has been killed.
-            if set_pdeathsig(Signal::SIGKILL).is_err() || parent_id() != parent {
-                process::abort();
-            }
-            worker.work();
-        })?;
+        // It ends with its parent: nobody is to wait for jobs of one that has been killed.
+        let process = Process::spawn(|| worker.work())?;
         self.living += 1;
         self.hands.push(Hand {
             process,

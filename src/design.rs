@@ -24,7 +24,7 @@
 //! | `sync`      | futex algorithms over words                                                                |
 //! | `value`     | [`Value`](crate::Value), [`Atomic`](crate::Atomic), [`Array`](crate::Array)                |
 //! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue)                                              |
-//! | `process`   | [`Process`](crate::Process): fork, watch, reap                                             |
+//! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): fork, watch, reap                |
 //!
 //! # Vocabulary
 //! - *owner*, *waiters*, *owner died*, *consistent*: as POSIX says of robust mutexes.
@@ -79,6 +79,12 @@
 //!   on the word that every commit exchanges.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
 //!   pidfd; its value and its panic come home in a memfd.
+//! - **Parent's end** (`process/watch.rs`). PR_SET_PDEATHSIG with SIGKILL where the main thread forked, whose end is
+//!   the process's; where another thread did, with a signal whose handler asks getppid, since that thread may end
+//!   first. Set before user code, and then checked against the number that the parent had before the fork.
+//! - **Children** (`process/here.rs`). A list of this process, behind a pointer tagged with the lineage: a forked copy
+//!   makes its own and asks for no lock. A child stays on it until its end was read, which every start, drop and look
+//!   does for whoever has ended; so no handle that is held, or forgotten, is a zombie for long.
 //!
 //! # Crash points
 //! | point                         | what a death leaves                            | who puts it right                    |

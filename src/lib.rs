@@ -49,7 +49,11 @@ pub use primitive::Deadline;
 #[doc(hidden)]
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
-pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
+pub use process::{
+    Builder, Child, CurrentProcess, ExitStatus, JoinError, JoinTimeoutError, Limit, NotParent, OnDrop,
+    PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError, Stream, Usage, active_children,
+    current_process, parent_process, reap_now, scope,
+};
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{

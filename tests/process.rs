@@ -390,13 +390,13 @@ fn exit_codes_are_told() {
             other => panic!("{other:?}"),
         }
     }
-    let mut child = spawn(|| 1);
+    let child = spawn(|| 1);
     assert!(child.wait().unwrap().success());
 }
 
 fn signals_are_told_apart() {
     for number in [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGUSR1, libc::SIGRTMIN() + 1] {
-        let mut child = spawn(sleep_for_ever);
+        let child = spawn(sleep_for_ever);
         assert!(child.signal(number).unwrap());
         let status = child.wait().unwrap();
         assert_eq!((status.signal(), status.code()), (Some(number), None));
@@ -443,7 +443,7 @@ fn join_timeout_gives_the_handle_back() {
 
 fn wait_keeps_the_status() {
     let (mut reader, writer) = trace();
-    let mut child = spawn(|| reader.read(&mut [0]).unwrap());
+    let child = spawn(|| reader.read(&mut [0]).unwrap());
     assert_eq!(child.exit_status().unwrap(), None);
     assert_eq!(child.wait_timeout(Duration::from_millis(20)).unwrap(), None);
     (&writer).write_all(b"x").unwrap();
@@ -456,7 +456,7 @@ fn wait_keeps_the_status() {
 }
 
 fn is_alive_until_the_end_and_never_after() {
-    let mut child = spawn(sleep_for_ever);
+    let child = spawn(sleep_for_ever);
     assert!(child.is_alive());
     kill(Pid::from_raw(child.pid() as i32), Signal::SIGKILL).unwrap();
     support::until(|| !child.is_alive());
@@ -466,17 +466,17 @@ fn is_alive_until_the_end_and_never_after() {
 
 fn terminate_and_kill_say_whether_it_was_there() {
     for blunt in [false, true] {
-        let mut child = spawn(sleep_for_ever);
+        let child = spawn(sleep_for_ever);
         assert!(if blunt { child.kill() } else { child.terminate() }.unwrap());
         let signal = if blunt { libc::SIGKILL } else { libc::SIGTERM };
         assert_eq!(child.wait().unwrap().signal(), Some(signal));
         assert!(!child.kill().unwrap() && !child.terminate().unwrap());
     }
-    let mut zombie = spawn(|| ());
+    let zombie = spawn(|| ());
     let mut fds = [PollFd::new(zombie.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::NONE).unwrap();
     assert!(!zombie.kill().unwrap(), "a zombie is gone");
-    let mut child = spawn(sleep_for_ever);
+    let child = spawn(sleep_for_ever);
     assert_eq!(child.signal(9_999).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -511,12 +511,12 @@ fn a_foreign_reaper_steals_nothing() {
     steal();
     assert_eq!(child.join().unwrap(), "value");
 
-    let mut child: Process<()> = spawn(|| std::process::exit(7));
+    let child: Process<()> = spawn(|| std::process::exit(7));
     steal();
     assert!(!child.is_alive());
     assert_eq!(child.wait().unwrap().code(), Some(7));
 
-    let mut child = spawn(sleep_for_ever);
+    let child = spawn(sleep_for_ever);
     child.kill().unwrap();
     steal();
     assert!(!child.kill().unwrap());
@@ -528,9 +528,9 @@ fn an_ignored_sigchld_steals_nothing() {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
     for _ in 0..50 {
         assert_eq!(spawn(|| 5).join().unwrap(), 5);
-        let mut child: Process<()> = spawn(|| std::process::exit(7));
+        let child: Process<()> = spawn(|| std::process::exit(7));
         assert_eq!(child.wait().unwrap().code(), Some(7));
-        let mut child = spawn(sleep_for_ever);
+        let child = spawn(sleep_for_ever);
         assert!(child.terminate().unwrap());
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
         assert!(!child.is_alive());
@@ -541,7 +541,7 @@ fn without_the_kernels_note_the_record_tells_and_else_nobody() {
     support::fork_child(|| {
         seccomp(&[libc::SYS_ioctl], libc::SECCOMP_RET_ERRNO | libc::ENOTTY as u32);
         let steal = || while waitpid(None, None).is_err() {};
-        let mut child = spawn(|| 5);
+        let child = spawn(|| 5);
         steal();
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert_eq!(child.join().unwrap(), 5);
@@ -550,11 +550,11 @@ fn without_the_kernels_note_the_record_tells_and_else_nobody() {
         steal();
         assert_eq!(child.join().unwrap_err().status().unwrap().code(), Some(101));
 
-        let mut child: Process<()> = spawn(|| std::process::exit(3));
+        let child: Process<()> = spawn(|| std::process::exit(3));
         assert_eq!(child.wait().unwrap().code(), Some(3));
         assert_eq!(child.wait().unwrap().code(), Some(3), "read once and kept");
 
-        let mut child: Process<()> = spawn(|| std::process::exit(0));
+        let child: Process<()> = spawn(|| std::process::exit(0));
         steal();
         assert!(!child.is_alive());
         let status = child.wait().unwrap();
@@ -565,7 +565,7 @@ fn without_the_kernels_note_the_record_tells_and_else_nobody() {
 }
 
 fn a_forked_copy_of_a_handle_is_not_the_parent() {
-    let mut child = spawn(sleep_for_ever);
+    let child = spawn(sleep_for_ever);
     let copy = support::fork_child(|| {
         assert!(child.is_alive());
         for error in [child.wait().unwrap_err(), child.exit_status().unwrap_err()] {
@@ -579,12 +579,12 @@ fn a_forked_copy_of_a_handle_is_not_the_parent() {
     end_all_children();
 
     // The same in a child of ours, which may signal but not wait.
-    let mut child = spawn(sleep_for_ever);
+    let child = spawn(sleep_for_ever);
     assert!(spawn(|| child.kill().unwrap() && child.wait().is_err()).join().unwrap());
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
 
     // A zombie can be seen to be one, and still is its parent's.
-    let mut zombie = spawn(|| 1);
+    let zombie = spawn(|| 1);
     assert!(readable(&zombie, 30_000));
     assert!(spawn(|| !zombie.is_alive() && zombie.wait().is_err()).join().unwrap());
     assert_eq!(zombie.join().unwrap(), 1);
@@ -833,7 +833,7 @@ trait KillAndWait {
 }
 
 impl KillAndWait for Process<()> {
-    fn kill_and_wait(mut self) -> Option<i32> {
+    fn kill_and_wait(self) -> Option<i32> {
         self.kill().unwrap();
         self.wait().unwrap().signal()
     }
@@ -876,7 +876,7 @@ fn dropped_handles_leave_no_zombies() {
 
 fn spawning_goes_on_past_a_stopped_child() {
     for _ in 0..200 {
-        let mut stopped = spawn(|| ());
+        let stopped = spawn(|| ());
         stopped.signal(libc::SIGSTOP).unwrap();
         assert_eq!(spawn(|| 1).join().unwrap(), 1);
         stopped.kill().unwrap();

@@ -15,6 +15,13 @@ pub enum SpawnError {
     },
     /// No shared memory for the gate at which the child waits.
     Memory(RegionError),
+    /// The child could not be made what the builder asked for.
+    Setting {
+        /// What it was about.
+        what: &'static str,
+        /// What the system said in the child.
+        source: io::Error,
+    },
     /// The system refused.
     Os {
         /// The call that failed.
@@ -31,6 +38,7 @@ impl fmt::Display for SpawnError {
                 write!(f, "cannot fork safely: this process has {threads} threads, need 1")
             }
             SpawnError::Memory(_) => f.write_str("no shared memory to start a process with"),
+            SpawnError::Setting { what, .. } => write!(f, "cannot start a process: its {what} cannot be set"),
             SpawnError::Os { call, .. } => write!(f, "cannot start a process: {call} failed"),
         }
     }
@@ -40,7 +48,7 @@ impl Error for SpawnError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             SpawnError::Memory(source) => Some(source),
-            SpawnError::Os { source, .. } => Some(source),
+            SpawnError::Os { source, .. } | SpawnError::Setting { source, .. } => Some(source),
             SpawnError::MultiThreaded { .. } => None,
         }
     }

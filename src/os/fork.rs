@@ -17,11 +17,12 @@ use nix::{
 /// Which side of a fork we are on.
 #[derive(Debug)]
 pub(crate) enum Side {
-    Child,
+    /// Every signal is blocked still; inside is the mask of before.
+    Child(SigSet),
     Parent(Pid),
 }
 
-/// Forks with every signal blocked; the mask is as before on both sides when this returns.
+/// Forks with every signal blocked. The parent's mask is as before when this returns; the child sets its own.
 ///
 /// # Safety
 /// As for fork(2): in a program with other threads the child may only do what is async-signal-safe.
@@ -30,10 +31,13 @@ pub(crate) unsafe fn fork() -> io::Result<Side> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // SAFETY: passed on to the caller.
     let forked = unsafe { nix::unistd::fork() };
+    if let Ok(ForkResult::Child) = forked {
+        return Ok(Side::Child(before));
+    }
     // A mask that was read a moment ago can be set again.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     match forked? {
-        ForkResult::Child => Ok(Side::Child),
+        ForkResult::Child => unreachable!("the child went its way"),
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
     }
 }

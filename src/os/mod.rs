@@ -5,6 +5,8 @@ pub(crate) mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod map;
+pub(crate) mod newborn;
 pub(crate) mod pidfd;
 pub(crate) mod random;
+pub(crate) mod readiness;
 pub(crate) mod robust_list;

@@ -5,17 +5,52 @@
 use std::{
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::{errno::Errno, libc, unistd::Pid};
 
-use crate::os::clock::Deadline;
+use crate::os::{clock::Deadline, readiness};
 
 /// How a child ended, as waitid(2) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Exited(i32),
     Killed { signal: i32, core: bool },
+}
+
+/// What a process used in its life, as the kernel counted it when it was reaped: wait4(2)'s account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    /// In bytes.
+    pub(crate) peak_memory: u64,
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+    pub(crate) voluntary_switches: u64,
+    pub(crate) involuntary_switches: u64,
+    /// Blocks of 512 bytes.
+    pub(crate) blocks_read: u64,
+    pub(crate) blocks_written: u64,
+}
+
+impl Account {
+    fn new(raw: &libc::rusage) -> Account {
+        let count = |n: libc::c_long| u64::try_from(n).unwrap_or(0);
+        let time = |t: libc::timeval| Duration::new(count(t.tv_sec), count(t.tv_usec) as u32 * 1_000);
+        Account {
+            user: time(raw.ru_utime),
+            system: time(raw.ru_stime),
+            peak_memory: count(raw.ru_maxrss) * 1024,
+            minor_faults: count(raw.ru_minflt),
+            major_faults: count(raw.ru_majflt),
+            voluntary_switches: count(raw.ru_nvcsw),
+            involuntary_switches: count(raw.ru_nivcsw),
+            blocks_read: count(raw.ru_inblock),
+            blocks_written: count(raw.ru_oublock),
+        }
+    }
 }
 
 /// Opens a descriptor for `pid`, close-on-exec.
@@ -50,36 +85,40 @@ pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<bo
 
 /// Waits until the process has ended, without reaping it; false when `deadline` came first.
 pub(crate) fn wait_end(process: BorrowedFd<'_>, deadline: Option<Deadline>) -> io::Result<bool> {
-    loop {
-        let limit = deadline.map(|d| {
-            let left = d.remaining();
-            libc::timespec {
-                tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
-        let limit = limit.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-        let mut poll = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd of ours, a timespec that outlives the call, no signal mask.
-        let ready = unsafe { libc::ppoll(&mut poll, 1, limit, std::ptr::null()) };
-        match Errno::result(ready) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    Ok(readiness::wait_readable(&mut [readiness::readable(process)], deadline)? > 0)
 }
 
 /// Reaps the process if it has ended. `Err(ECHILD)` means that somebody else reaped it, or that it is no child of ours.
-pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Option<(Ended, Account)>> {
+    let ended = wait(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, libc::__WALL)?;
+    Ok(ended.map(|(_, ended, account)| (ended, account)))
+}
+
+/// A child of this process that has ended and is not reaped, whichever; it stays as it is.
+pub(crate) fn any_ended_child() -> io::Result<Option<Pid>> {
+    match wait(libc::P_ALL, 0, libc::WNOWAIT | libc::__WALL) {
+        Ok(ended) => Ok(ended.map(|(pid, ..)| pid)),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reaps the child of that number if it has ended.
+pub(crate) fn reap_pid(child: Pid) -> io::Result<Option<Ended>> {
+    let ended = wait(libc::P_PID, child.as_raw() as libc::id_t, libc::__WALL)?;
+    Ok(ended.map(|(_, ended, _)| ended))
+}
+
+/// waitid(2) as the kernel has it: it knows an account too. Never blocks.
+fn wait(kind: libc::idtype_t, id: libc::id_t, options: i32) -> io::Result<Option<(Pid, Ended, Account)>> {
     loop {
-        // SAFETY: an all-zero siginfo_t is a valid one.
-        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-        let id = process.as_raw_fd() as libc::id_t;
-        let options = libc::WEXITED | libc::WNOHANG | libc::__WALL;
-        // SAFETY: a descriptor we hold, and a siginfo of ours to write to.
-        match Errno::result(unsafe { libc::waitid(libc::P_PIDFD, id, &mut info, options) }) {
+        // SAFETY: an all-zero siginfo_t is a valid one, and so is an all-zero rusage.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { mem::zeroed() };
+        let options = libc::WEXITED | libc::WNOHANG | options;
+        // SAFETY: the kernel checks the numbers; a siginfo and a rusage of ours to write to.
+        let result =
+            unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage) };
+        match Errno::result(result) {
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
             Ok(_) => {}
@@ -89,10 +128,11 @@ pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
         if pid == 0 {
             return Ok(None);
         }
-        return Ok(Some(match info.si_code {
+        let ended = match info.si_code {
             libc::CLD_EXITED => Ended::Exited(status),
             code => Ended::Killed { signal: status, core: code == libc::CLD_DUMPED },
-        }));
+        };
+        return Ok(Some((Pid::from_raw(pid), ended, Account::new(&usage))));
     }
 }
 

@@ -1,39 +1,45 @@
-//! [`Process`]: a child by its descriptor. Waits, signals, and reaps exactly once.
-//!
-//! # Invariants
-//! - H1: the status is read once and kept. What has been reaped is never asked about again.
-//! - H2: only the process that started a child reaps it; a forked copy of the handle knows by the lineage.
-//! - H3: `pidfd` and `record` are open as long as the handle lives; at its drop the pidfd of a child that still lives
-//!   moves to the list of orphans.
+//! [`Process`]: a [`Child`] and the value that it brings home.
 
 use std::{
     fmt, io,
     marker::PhantomData,
-    mem::ManuallyDrop,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    thread,
+    ops::Deref,
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
-use nix::{libc, unistd::Pid};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    os::pidfd,
-    primitive::{Deadline, lineage},
+    primitive::Deadline,
     process::{
-        ExitStatus, JoinError, JoinTimeoutError, NotParent, orphans,
-        record::{Kind, Panic, Record},
+        Child, ExitStatus, JoinError, JoinTimeoutError, here,
+        record::{Found, Kind, Panic},
     },
 };
 
-/// A child process that computes a `T`.
+/// What the drop of a [`Process`] does to a child that has not been joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDrop {
+    /// Nothing: it goes on as long as this process does, and is reaped in passing.
+    #[default]
+    Detach,
+    /// Waits for its end.
+    Join,
+    /// SIGKILL, and waits for its end.
+    Kill,
+}
+
+/// A child process that computes a `T`: a [`Child`], and its value.
 ///
-/// Made by [`Process::spawn`]. Dropping the handle detaches: the child goes on, nobody waits for it, and it is reaped
-/// in passing by a later spawn or drop, so that it does not stay a zombie. A parent that ends, or is killed, leaves its
-/// children running.
+/// Made by [`Process::spawn`] and by [`Builder::spawn`](crate::Builder::spawn). Dropping the handle detaches, unless
+/// the builder said otherwise: the child goes on, nobody waits for it, and it is reaped in passing by a later spawn or
+/// drop, so that it does not stay a zombie. When its parent ends in whatever way, SIGKILL included, the child ends too,
+/// unless it was told to [outlive its parent](crate::Builder::outlive_parent).
 ///
-/// A handle that a fork copied can look at the process and signal it, but not wait for it: that says [`NotParent`].
+/// A handle that a fork copied can look at the process and signal it, but not wait for it: that says
+/// [`NotParent`](crate::NotParent).
 ///
 /// # Examples
 /// ```standalone_crate
@@ -49,168 +55,19 @@ use crate::{
 /// Python `multiprocessing.Process`; pidfd_open(2).
 #[must_use = "a handle that is dropped detaches the process"]
 pub struct Process<T = ()> {
-    pid: Pid,
-    pidfd: ManuallyDrop<OwnedFd>,
-    record: Record,
-    status: Option<ExitStatus>,
-    lineage: u32,
+    child: Child,
+    on_drop: OnDrop,
     _value: PhantomData<fn() -> T>,
 }
 
 impl<T> Process<T> {
-    pub(crate) fn new(pid: Pid, pidfd: OwnedFd, record: Record) -> Process<T> {
-        let pidfd = ManuallyDrop::new(pidfd);
-        Process { pid, pidfd, record, status: None, lineage: lineage(), _value: PhantomData }
+    pub(crate) fn new(child: Child, on_drop: OnDrop) -> Process<T> {
+        Process { child, on_drop, _value: PhantomData }
     }
 
-    /// Its process id. Once it has been reaped, a stranger may have the same.
-    #[doc(alias = "ident")]
-    pub fn pid(&self) -> u32 {
-        self.pid.as_raw().unsigned_abs()
-    }
-
-    /// Waits until the process has ended, reaps it, and says how it ended. Later calls say the same at once.
-    ///
-    /// # Errors
-    /// [`NotParent`] inside an [`io::Error`]; else what waitid(2) says.
-    ///
-    /// # References
-    /// Python `Process.join()` followed by `exitcode`.
-    pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        match self.wait_until(None)? {
-            Some(status) => Ok(status),
-            None => unreachable!("a wait without a limit ended without an end"),
-        }
-    }
-
-    /// The same, waiting at most `timeout` (CLOCK_MONOTONIC, from the call; zero looks once). `None` when it was still
-    /// running.
-    ///
-    /// # Errors
-    /// As for [`wait`](Process::wait).
-    pub fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        self.wait_until(Some(Deadline::after(timeout)))
-    }
-
-    /// The same, waiting at most until `deadline`.
-    ///
-    /// # Errors
-    /// As for [`wait`](Process::wait).
-    pub fn wait_deadline(&mut self, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
-        self.wait_until(Some(deadline))
-    }
-
-    /// How the process ended, if it has; never blocks. Reaps it.
-    ///
-    /// # Errors
-    /// As for [`wait`](Process::wait).
-    ///
-    /// # References
-    /// Python `Process.exitcode`, which stays `None` for ever when somebody else reaped the child.
-    #[doc(alias = "exitcode")]
-    #[doc(alias = "try_wait")]
-    pub fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
-        if self.status.is_some() {
-            return Ok(self.status);
-        }
-        if self.lineage != lineage() {
-            return Err(NotParent.into());
-        }
-        let status = match pidfd::reap(self.as_fd()) {
-            Ok(None) => return Ok(None),
-            Ok(Some(ended)) => ended.into(),
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
-                // No child of ours and not dead: then we are a copy that came about behind libc's back.
-                if !self.has_ended()? {
-                    return Err(NotParent.into());
-                }
-                self.status_of_the_reaped()
-            }
-            Err(error) => return Err(error),
-        };
-        self.status = Some(status);
-        Ok(self.status)
-    }
-
-    /// Whether the process is still running; never blocks. What has ended is reaped.
-    #[doc(alias = "sentinel")]
-    pub fn is_alive(&mut self) -> bool {
-        // What is no child of ours, or is a tracer's to see first, can still be looked at.
-        !matches!(self.exit_status(), Ok(Some(_))) && !self.has_ended().unwrap_or(false)
-    }
-
-    /// Asks the process to end: SIGTERM. False when it had ended already.
-    ///
-    /// # Errors
-    /// What pidfd_send_signal(2) says: EPERM when the process changed its user.
-    ///
-    /// # References
-    /// Python `Process.terminate()`.
-    pub fn terminate(&mut self) -> io::Result<bool> {
-        self.signal(libc::SIGTERM)
-    }
-
-    /// Ends the process: SIGKILL. False when it had ended already. The end itself comes a little later: see
-    /// [`wait`](Process::wait).
-    ///
-    /// # Errors
-    /// As for [`terminate`](Process::terminate).
-    ///
-    /// # References
-    /// Python `Process.kill()`.
-    pub fn kill(&mut self) -> io::Result<bool> {
-        self.signal(libc::SIGKILL)
-    }
-
-    /// Sends the signal of that number. False when the process had ended already: never does it reach a stranger who
-    /// was given the same pid.
-    ///
-    /// # Errors
-    /// EINVAL when there is no such signal; else as for [`terminate`](Process::terminate).
-    #[doc(alias = "interrupt")]
-    pub fn signal(&mut self, signal: i32) -> io::Result<bool> {
-        if !self.is_alive() {
-            return Ok(false);
-        }
-        pidfd::send_signal(self.as_fd(), signal)
-    }
-
-    fn has_ended(&self) -> io::Result<bool> {
-        pidfd::wait_end(self.as_fd(), Some(Deadline::after(Duration::ZERO)))
-    }
-
-    fn wait_until(&mut self, deadline: Option<Deadline>) -> io::Result<Option<ExitStatus>> {
-        loop {
-            let status = self.exit_status()?;
-            if status.is_some() {
-                return Ok(status);
-            }
-            if !pidfd::wait_end(self.as_fd(), deadline)? {
-                return self.exit_status();
-            }
-            if let Some(status) = self.exit_status()? {
-                return Ok(Some(status));
-            }
-            // It has ended, and a tracer is to see it first.
-            if deadline.is_some_and(|d| d.has_passed()) {
-                return Ok(None);
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// The status of a child that has ended and that somebody else reaped, or the kernel since SIGCHLD is ignored.
-    #[cold]
-    fn status_of_the_reaped(&self) -> ExitStatus {
-        // Whoever reaps it takes it from us first and leaves the note a moment later.
-        for _ in 0..50 {
-            match pidfd::exit_info(self.as_fd()) {
-                Ok(Some(ended)) => return ended.into(),
-                Ok(None) => thread::sleep(Duration::from_micros(100)),
-                Err(_) => break,
-            }
-        }
-        self.record.code().map_or(ExitStatus::UNKNOWN, ExitStatus::exited)
+    /// A handle that knows nothing of the value, and whose drop does nothing.
+    pub fn child(&self) -> &Child {
+        &self.child
     }
 }
 
@@ -225,9 +82,17 @@ impl<T: DeserializeOwned> Process<T> {
     ///
     /// # References
     /// `std::thread::JoinHandle::join`; Python `Process.join()`, which brings no value home.
-    pub fn join(mut self) -> Result<T, JoinError> {
-        let status = self.wait().map_err(JoinError::from_wait)?;
-        self.value(status)
+    pub fn join(self) -> Result<T, JoinError> {
+        let status = self.child.wait().map_err(JoinError::from_wait)?;
+        value(&self.child, status)
+    }
+
+    /// The same, if the process has ended; never blocks.
+    ///
+    /// # Errors
+    /// [`JoinTimeoutError::TimedOut`] with the handle inside; else as for [`join`](Process::join).
+    pub fn try_join(self) -> Result<T, JoinTimeoutError<T>> {
+        self.join_timeout(Duration::ZERO)
     }
 
     /// The same, waiting at most `timeout` (CLOCK_MONOTONIC, from the call; zero looks once).
@@ -242,41 +107,43 @@ impl<T: DeserializeOwned> Process<T> {
     ///
     /// # Errors
     /// As for [`join_timeout`](Process::join_timeout).
-    pub fn join_deadline(mut self, deadline: Deadline) -> Result<T, JoinTimeoutError<T>> {
-        if self.lineage != lineage() {
-            return Err(JoinTimeoutError::Failed(JoinError::NotParent));
-        }
-        match self.wait_until(Some(deadline)) {
+    pub fn join_deadline(self, deadline: Deadline) -> Result<T, JoinTimeoutError<T>> {
+        match self.child.wait_until(Some(deadline)) {
             Ok(None) => Err(JoinTimeoutError::TimedOut(self)),
-            Ok(Some(status)) => self.value(status).map_err(JoinTimeoutError::Failed),
+            Ok(Some(status)) => value(&self.child, status).map_err(JoinTimeoutError::Failed),
             Err(error) => Err(JoinTimeoutError::Failed(JoinError::from_wait(error))),
         }
     }
+}
 
-    /// What the child left, now that it has ended.
-    fn value(&self, status: ExitStatus) -> Result<T, JoinError> {
-        if self.lineage != lineage() {
-            return Err(JoinError::NotParent);
+/// What a child left that has ended with `status`.
+fn value<T: DeserializeOwned>(child: &Child, status: ExitStatus) -> Result<T, JoinError> {
+    let body = body(child, status)?;
+    decode(&body).map_err(|reason| JoinError::Lost { reason, status })
+}
+
+/// The value that a child left, encoded still; or why there is none.
+pub(crate) fn body(child: &Child, status: ExitStatus) -> Result<Vec<u8>, JoinError> {
+    if !child.is_ours() {
+        return Err(JoinError::NotParent);
+    }
+    child.claim();
+    let Found { kind, body } = match child.record().read() {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err(JoinError::NoValue { status }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(JoinError::Lost { reason: error.to_string(), status });
         }
-        let found = match self.record.read() {
-            Ok(Some(found)) => found,
-            Ok(None) => return Err(JoinError::NoValue { status }),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(JoinError::Lost { reason: error.to_string(), status });
-            }
-            Err(source) => return Err(JoinError::Os { call: "pread", source }),
-        };
-        let lost = |reason: String| JoinError::Lost { reason, status };
-        match found.kind {
-            Kind::Value => decode(&found.body).map_err(lost),
-            Kind::Panic => {
-                let Panic { message, location } = decode(&found.body).map_err(lost)?;
-                Err(JoinError::Panicked { message, location, status })
-            }
-            Kind::Unencodable | Kind::Unwritable => {
-                Err(lost(String::from_utf8_lossy(&found.body).into_owned()))
-            }
+        Err(source) => return Err(JoinError::Os { call: "pread", source }),
+    };
+    let lost = |reason: String| JoinError::Lost { reason, status };
+    match kind {
+        Kind::Value => Ok(body),
+        Kind::Panic => {
+            let Panic { message, location } = decode(&body).map_err(lost)?;
+            Err(JoinError::Panicked { message, location, status })
         }
+        Kind::Unencodable | Kind::Unwritable => Err(lost(String::from_utf8_lossy(&body).into_owned())),
     }
 }
 
@@ -288,33 +155,39 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     }
 }
 
+impl<T> Deref for Process<T> {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
 impl<T> Drop for Process<T> {
     fn drop(&mut self) {
-        // SAFETY: the descriptor is taken here and nowhere else, and nothing of the handle is used afterwards.
-        let pidfd = unsafe { ManuallyDrop::take(&mut self.pidfd) };
-        if self.lineage != lineage() {
+        if !self.child.is_ours() {
             return;
         }
-        if self.status.is_none() && matches!(pidfd::reap(pidfd.as_fd()), Ok(None)) {
-            orphans::adopt(pidfd);
+        // What cannot be waited for or killed now is on the list, and reaped when it can.
+        match self.on_drop {
+            OnDrop::Detach => {}
+            OnDrop::Join => drop(self.child.wait()),
+            OnDrop::Kill => drop(self.child.kill().and_then(|_| self.child.wait())),
         }
-        orphans::reap();
+        here::here().reap();
     }
 }
 
 impl<T> AsFd for Process<T> {
-    /// The pidfd: readable from the moment the process has ended, whatever its own children do.
-    ///
-    /// # References
-    /// Python `Process.sentinel`, which a grandchild can hold back; pidfd_open(2).
+    /// As for [`Child`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.child.as_fd()
     }
 }
 
 impl<T> fmt::Debug for Process<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("pid", &self.pid()).field("status", &self.status).finish()
+        f.debug_tuple("Process").field(&self.child).finish()
     }
 }
 

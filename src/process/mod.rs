@@ -6,8 +6,16 @@
 //! | `gate`    | what a newborn waits at until its parent can see it                                 |
 //! | `record`  | what the child leaves behind: its value, or its panic                               |
 //! | `exit`    | [`ExitStatus`], and what [`Process::join`] says instead of a value                  |
-//! | `handle`  | [`Process`]: the pidfd; waits, signals, reaps exactly once                          |
-//! | `orphans` | children whose handle was dropped while they lived                                  |
+//! | `child`   | [`Child`]: the pidfd; waits, signals, reaps exactly once                            |
+//! | `handle`  | [`Process`]: a child and its value; what a drop does                                |
+//! | `builder` | [`Builder`]: name, surroundings, rights, what becomes of it when its parent ends    |
+//! | `watch`   | the child ends when its parent process does                                         |
+//! | `here`    | what this process knows of itself, and the list of its children                     |
+//! | `family`  | [`current_process`], [`parent_process`], [`active_children`]                        |
+//! | `reaper`  | [`Reaper`], [`reap_now`]                                                            |
+//! | `tree`    | ending a process with all its descendants                                           |
+//! | `scope`   | [`scope`]: children that are joined at its end                                      |
+//! | `usage`   | [`Usage`]: what a child used                                                        |
 //!
 //! # How a child is known
 //! By its pidfd, opened while the child waits at the gate: it cannot have ended of itself, so nobody can have reaped
@@ -22,15 +30,30 @@
 //! # Where a process may die
 //! - The parent, before the gate is open: the kernel frees the gate with OWNER_DIED, and the child leaves before it
 //!   runs anything of the user's.
-//! - The parent, later: the child goes on, and its record is read by nobody.
+//! - The parent, later: the child is killed by the kernel (`watch`), or was told to go on, and its record is read by
+//!   nobody.
 //! - The child, anywhere: its record has a header or has none. The header is written last, by one call, within a page.
 
+mod builder;
+mod child;
 mod exit;
+mod family;
 mod gate;
 mod handle;
-mod orphans;
+mod here;
+mod reaper;
 mod record;
+mod scope;
 mod spawn;
+mod tree;
+mod usage;
+mod watch;
 
+pub use builder::{Builder, Limit, Stream};
+pub use child::Child;
 pub use exit::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation};
-pub use handle::Process;
+pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
+pub use handle::{OnDrop, Process};
+pub use reaper::{Reaped, Reaper, reap_now};
+pub use scope::{Scope, ScopeError, scope};
+pub use usage::Usage;

@@ -20,7 +20,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{os::map, process::PanicLocation};
+use crate::{
+    os::{map, newborn},
+    process::PanicLocation,
+};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pshared\x01");
 const HEADER: usize = 24;
@@ -63,7 +66,7 @@ pub(crate) struct Identity(u64, u64);
 
 impl Record {
     pub(crate) fn new() -> io::Result<Record> {
-        Ok(Record(File::from(map::growing_memfd()?)))
+        Ok(Record(File::from(newborn::above_the_streams(map::growing_memfd()?)?)))
     }
 
     /// Asked before foreign code runs, which may close descriptors that are not its own and open others.

@@ -5,8 +5,13 @@
 //!    twice and no other thread holds them in the child's copy.
 //! 2. fork, with signals blocked.
 //! 3. The parent opens the pidfd, then the gate. If it cannot, it opens no gate and sees the child off.
-//! 4. The child passes the gate, or leaves with [`REFUSED`] before it ran anything of the user's.
+//! 4. The child passes the gate; is made what the builder asked for; sets the watch on its parent, and leaves if that
+//!    is gone already; says that all is well, if anything was asked for; lets signals through. Where it leaves, it does
+//!    so with [`REFUSED`], before it ran anything of the user's.
 //! 5. It runs the closure, encodes what came of it, flushes, writes the record, and leaves by `_exit`.
+//!
+//! Another start method than fork is to be chosen by a context that is passed to the builder, never by a global: what
+//! it replaces is [`start`], and everything after the gate is the same.
 //!
 //! The child stands on a copy of its parent's stack and never goes back down it: what unwinds is caught here, what
 //! escapes even that aborts ([`NoWayBack`]), and it leaves without running destructors or atexit handlers.
@@ -14,31 +19,35 @@
 use std::{
     any::Any,
     cell::RefCell,
-    io::{self, Write},
+    io::{self, PipeReader, PipeWriter, Read, Write},
     mem,
+    os::fd::AsFd,
     panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind},
     process, thread,
 };
 
+use nix::sys::signal::SigSet;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::SpawnError,
     os::{
         fork::{self, Side},
-        pidfd,
+        newborn, pidfd, readiness,
     },
     primitive,
     process::{
-        PanicLocation, Process,
+        Builder, Child, PanicLocation, Process,
+        builder::{NAMES, Prepared, Refused},
         exit::PANICKED,
         gate::ShutGate,
-        orphans,
+        here::{self, Identity},
         record::{Kind, Panic, Record},
+        watch::Watch,
     },
 };
 
-/// The code of a child whose parent died, or failed, before the gate was open. Nobody is there to see it.
+/// The code of a child whose parent died, or failed, before the child was ready; or that could not be made ready.
 const REFUSED: i32 = 125;
 /// The code of a child whose value could not be sent: Python's for an error that nobody handled.
 const UNSENT: i32 = 1;
@@ -57,8 +66,9 @@ impl<T: Serialize + DeserializeOwned> Process<T> {
     /// destructors or exit handlers of this process; the locks that this process holds are not the child's, and guards
     /// that the closure captured do nothing there.
     ///
-    /// Never blocks for longer than a fork takes. If this process is killed before the child could be told from any
-    /// other, the child ends without having run anything of `closure`; if later, the child goes on.
+    /// Never blocks for longer than a fork takes. When this process ends, by SIGKILL too, the child ends with it; if
+    /// that is before the child could be told from any other, without having run anything of `closure`. A child that is
+    /// to go on, or to be different in another way, is made by a [`builder`](Process::builder).
     ///
     /// # Errors
     /// - [`SpawnError::MultiThreaded`]: this process has other threads. A lock that one of them holds (the allocator's,
@@ -88,14 +98,7 @@ impl<T: Serialize + DeserializeOwned> Process<T> {
     #[doc(alias = "start")]
     #[doc(alias = "fork")]
     pub fn spawn<F: FnOnce() -> T>(closure: F) -> Result<Process<T>, SpawnError> {
-        // Asked first: the answer takes a thread, once per program.
-        primitive::robust_support().map_err(refused("get_robust_list"))?;
-        let threads = fork::settled_thread_count().map_err(refused("stat of /proc/self/task"))?;
-        if threads > 1 {
-            return Err(SpawnError::MultiThreaded { threads });
-        }
-        // SAFETY: this thread is the only one.
-        unsafe { Process::spawn_unchecked(closure) }
+        Builder::default().spawn(closure)
     }
 
     /// Starts a child process that runs `closure`, whatever other threads there are.
@@ -112,41 +115,152 @@ impl<T: Serialize + DeserializeOwned> Process<T> {
     /// # Errors
     /// As for [`spawn`](Process::spawn), except [`SpawnError::MultiThreaded`].
     pub unsafe fn spawn_unchecked<F: FnOnce() -> T>(closure: F) -> Result<Process<T>, SpawnError> {
-        orphans::reap();
-        let record = Record::new().map_err(refused("memfd_create"))?;
-        let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-        // What cannot be written now is the next print's trouble.
-        let _ = (out.flush(), err.flush());
-        let gate = ShutGate::new()?;
-        // SAFETY: one thread, or as the caller vouches.
-        match unsafe { fork::fork() }.map_err(refused("fork"))? {
-            Side::Child => {
-                let _no_way_back = NoWayBack;
-                drop((out, err));
-                live(closure, &gate, &record)
-            }
-            Side::Parent(pid) => {
-                drop((out, err));
-                match pidfd::open(pid) {
-                    Ok(pidfd) => {
-                        gate.open();
-                        let process = Process::new(pid, pidfd, record);
-                        drop(closure); // here, so that its panic finds the handle made
-                        Ok(process)
+        // SAFETY: passed on.
+        unsafe { Builder::default().spawn_unchecked(closure) }
+    }
+}
+
+fn refused(call: &'static str) -> impl Fn(io::Error) -> SpawnError {
+    move |source| SpawnError::Os { call, source }
+}
+
+/// Refuses if this process has other threads.
+pub(super) fn refuse_threads() -> Result<(), SpawnError> {
+    // Asked first: the answer takes a thread, once per program.
+    primitive::robust_support().map_err(refused("get_robust_list"))?;
+    match fork::settled_thread_count().map_err(refused("stat of /proc/self/task"))? {
+        threads if threads > 1 => Err(SpawnError::MultiThreaded { threads }),
+        _ => Ok(()),
+    }
+}
+
+/// The way of a start.
+///
+/// # Safety
+/// As for [`Process::spawn_unchecked`].
+pub(super) unsafe fn start<T, F>(builder: Builder, closure: F) -> Result<Process<T>, SpawnError>
+where
+    T: Serialize + DeserializeOwned,
+    F: FnOnce() -> T,
+{
+    let here = here::here();
+    here.reap();
+    let Builder { name, daemon, outlive_parent, on_drop, settings } = builder;
+    let settings = settings.prepare().map_err(setting)?;
+    let report = if settings.plain { None } else { Some(pipe().map_err(refused("pipe"))?) };
+    let record = Record::new().map_err(refused("memfd_create"))?;
+    let identity = here.next(name, daemon);
+    let watch = (!outlive_parent || identity.daemon).then(Watch::on_this_process);
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    // What cannot be written now is the next print's trouble.
+    let _ = (out.flush(), err.flush());
+    let gate = ShutGate::new()?;
+    // SAFETY: one thread, or as the caller vouches.
+    match unsafe { fork::fork() }.map_err(refused("fork"))? {
+        Side::Child(mask) => {
+            let _no_way_back = NoWayBack;
+            drop((out, err));
+            let report = report.map(|(_, writer)| writer);
+            Newborn { settings, mask, watch, identity, report }.begin(&gate, &record);
+            live(closure, &record)
+        }
+        Side::Parent(pid) => {
+            drop((out, err));
+            match pidfd::open(pid) {
+                Ok(pidfd) => {
+                    let child = Child::new(pid, pidfd, record, identity.name, identity.daemon);
+                    here.remember(&child);
+                    gate.open();
+                    if let Some((reader, writer)) = report {
+                        drop(writer);
+                        hear(reader, &child)?;
                     }
-                    Err(source) => {
-                        drop(gate);
-                        fork::see_off(pid);
-                        Err(SpawnError::Os { call: "pidfd_open", source })
-                    }
+                    let process = Process::new(child, on_drop);
+                    drop(closure); // here, so that its panic finds the handle made
+                    Ok(process)
+                }
+                Err(source) => {
+                    drop(gate);
+                    fork::see_off(pid);
+                    Err(SpawnError::Os { call: "pidfd_open", source })
                 }
             }
         }
     }
 }
 
-fn refused(call: &'static str) -> impl Fn(io::Error) -> SpawnError {
-    move |source| SpawnError::Os { call, source }
+/// A pipe that no redirection of the child's streams overwrites.
+fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    let writer = newborn::above_the_streams(writer.into())?;
+    Ok((reader, writer.into()))
+}
+
+fn setting((what, source): Refused) -> SpawnError {
+    SpawnError::Setting { what: NAMES[usize::from(what)], source }
+}
+
+/// Waits until the child says that it is as it should be, or why not; or until it has ended, which its status tells.
+fn hear(mut report: PipeReader, child: &Child) -> Result<(), SpawnError> {
+    // Not for the end of the pipe: another fork's copy could keep it open.
+    let mut files = [readiness::readable(report.as_fd()), child.pollfd()];
+    readiness::wait_readable(&mut files, None).map_err(refused("ppoll"))?;
+    let mut said = [0; REPORT];
+    if files[0].revents == 0 || report.read_exact(&mut said).is_err() || said[0] == 0 {
+        return Ok(());
+    }
+    // It leaves at once, and is reaped later if it cannot be now.
+    let _ = child.wait();
+    let [what, code @ ..] = said;
+    Err(setting((what - 1, io::Error::from_raw_os_error(i32::from_le_bytes(code)))))
+}
+
+/// Bytes that a child writes about its settings: 0 if all is well, else the place of the refused one, counted from 1;
+/// and the error's number.
+const REPORT: usize = 5;
+
+/// What is to be done by a child before it is its closure's.
+struct Newborn {
+    settings: Prepared,
+    mask: SigSet,
+    watch: Option<Watch>,
+    identity: Identity,
+    report: Option<PipeWriter>,
+}
+
+impl Newborn {
+    /// Does it, or leaves. What it owns, the child keeps for good: its environment lies there.
+    fn begin(mut self, gate: &ShutGate, record: &Record) {
+        if !gate.pass() {
+            fork::leave(REFUSED);
+        }
+        if let Err((what, error)) = self.settings.apply(&mut self.mask) {
+            let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
+            if let Some(report) = &mut self.report {
+                let _ = report.write_all(&[what + 1, a, b, c, d]);
+            }
+            fork::leave(REFUSED);
+        }
+        // After the settings, since the kernel forgets the watch when the user changes.
+        match self.watch.map(|watch| watch.arm(&mut self.mask)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => fork::leave(REFUSED),
+            Some(Err(error)) => {
+                let text = format!("the watch on the parent cannot be set: {error}");
+                if let Ok(identity) = record.identity() {
+                    let _ = record.write(identity, Kind::Unwritable, REFUSED, text.as_bytes());
+                }
+                fork::leave(REFUSED);
+            }
+        }
+        here::be(Identity { pid: process::id(), ..self.identity });
+        if let Some(mut report) = self.report {
+            let _ = report.write_all(&[0; REPORT]);
+        }
+        // A mask that libc made can be set.
+        let _ = newborn::set_mask(&self.mask);
+        mem::forget(self.settings);
+    }
 }
 
 /// Stands between the child's frames and its parent's: an unwinding that comes this far aborts.
@@ -159,13 +273,8 @@ impl Drop for NoWayBack {
 }
 
 /// The whole life of the child.
-fn live<T: Serialize, F: FnOnce() -> T>(closure: F, gate: &ShutGate, record: &Record) -> ! {
-    if !gate.pass() {
-        fork::leave(REFUSED);
-    }
+fn live<T: Serialize, F: FnOnce() -> T>(closure: F, record: &Record) -> ! {
     let pid = process::id();
-    // A child that keeps its parent's input is worse off, but not lost.
-    let _ = fork::empty_stdin();
     let identity = record.identity();
     remember_panics();
     let (kind, code, body) = run(closure);

@@ -1,0 +1,228 @@
+//! What this process knows of itself: its name, its parent, and the children it started.
+//!
+//! It lies behind one pointer, tagged with the lineage, and is never freed: a fork copies it, perhaps while another
+//! thread holds its lock. The copy finds a lineage that is not its own, and begins a page of its own without asking for
+//! that lock; it closes its parent's descriptors only if the lock is free in the copy. So no fork can hang on this.
+//!
+//! A child is on the list from before it may run until its end was read, by whomever: so whoever holds a handle
+//! and never asks leaves no zombie either, as soon as anything is started, dropped, or looked for.
+
+#![allow(clippy::disallowed_types, reason = "private to this process: not a shared word")]
+
+use core::sync::atomic::AtomicPtr;
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process, ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use crate::{
+    os::readiness,
+    primitive::{self, Acquire, AtomicU32, Deadline, Relaxed, Release, lineage},
+    process::{Child, ExitStatus},
+};
+
+/// This process.
+pub(crate) struct Here {
+    pub(crate) identity: Identity,
+    lineage: u32,
+    started: AtomicU32,
+    children: Mutex<Children>,
+}
+
+/// Who a process is, to itself and to its children.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    /// The numbers in a name by ancestry: the third child of the first child is `[1, 3]`.
+    pub(crate) path: Vec<u32>,
+    pub(crate) daemon: bool,
+    /// Number and name of the process that started this one.
+    pub(crate) parent: Option<(u32, String)>,
+}
+
+#[derive(Default)]
+struct Children {
+    running: Vec<Child>,
+    /// Those of the `Reaper`s.
+    onlookers: Vec<Weak<Onlooker>>,
+}
+
+/// Children that somebody is to be told about once they have ended, whoever reaps them.
+pub(crate) struct Onlooker {
+    /// Can be read while one of them has ended.
+    set: OwnedFd,
+    children: Mutex<Vec<Child>>,
+}
+
+static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
+
+/// This process, as it knows itself.
+pub(crate) fn here() -> &'static Here {
+    // ORDERING: Acquire, for what the Release below published.
+    let page = HERE.load(Acquire);
+    // SAFETY: a page that was leaked, whole before it was published, in this process or in one that it is a copy of.
+    match unsafe { page.as_ref() } {
+        Some(page) if page.lineage == lineage() => page,
+        page => begin(page),
+    }
+}
+
+/// The first look, in the program or in a copy that a foreign fork made.
+#[cold]
+fn begin(copied: Option<&'static Here>) -> &'static Here {
+    primitive::me(); // from now on a fork counts
+    let identity = match copied {
+        None => {
+            let name = "MainProcess".to_owned();
+            Identity { pid: process::id(), name, path: Vec::new(), daemon: false, parent: None }
+        }
+        Some(Here { identity, .. }) => {
+            let parent = Some((identity.pid, identity.name.clone()));
+            Identity { pid: process::id(), parent, ..identity.clone() }
+        }
+    };
+    install(copied, identity)
+}
+
+/// Makes `identity` that of this process, which is a newborn.
+pub(crate) fn be(identity: Identity) {
+    // ORDERING: Acquire, as in `here`.
+    let copied = HERE.load(Acquire);
+    // SAFETY: as in `here`.
+    install(unsafe { copied.as_ref() }, identity);
+}
+
+fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
+    let started = AtomicU32::new(0);
+    let page = Here { identity, lineage: lineage(), started, children: Mutex::default() };
+    let page = Box::into_raw(Box::new(page));
+    let old = copied.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
+    // ORDERING: Release, for the Acquire of whoever looks.
+    match HERE.compare_exchange(old, page, Release, Acquire) {
+        Ok(_) => {
+            // A lock that another thread of the parent held at the fork stays held: then the descriptors stay open.
+            if let Some(Ok(mut children)) = copied.map(|copied| copied.children.try_lock()) {
+                *children = Children::default();
+            }
+            // SAFETY: published and never freed.
+            unsafe { &*page }
+        }
+        Err(other) => {
+            // SAFETY: `page` was never published; another thread's was, and is never freed.
+            unsafe {
+                drop(Box::from_raw(page));
+                &*other
+            }
+        }
+    }
+}
+
+impl Here {
+    /// The identity of the next child, but for its number.
+    pub(crate) fn next(&self, name: Option<String>, daemon: Option<bool>) -> Identity {
+        // ORDERING: Relaxed, a count.
+        let number = self.started.fetch_add(1, Relaxed) + 1;
+        let mut path = self.identity.path.clone();
+        path.push(number);
+        let by_ancestry = || {
+            let numbers: Vec<String> = path.iter().map(u32::to_string).collect();
+            format!("Process-{}", numbers.join(":"))
+        };
+        Identity {
+            pid: 0,
+            name: name.unwrap_or_else(by_ancestry),
+            path,
+            daemon: daemon.unwrap_or(self.identity.daemon),
+            parent: Some((self.identity.pid, self.identity.name.clone())),
+        }
+    }
+
+    fn children(&self) -> MutexGuard<'_, Children> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a newborn on the list.
+    pub(crate) fn remember(&self, child: &Child) {
+        let mut children = self.children();
+        children.onlookers.retain(|onlooker| onlooker.strong_count() > 0);
+        for onlooker in children.onlookers.iter().filter_map(Weak::upgrade) {
+            // Without a place in the set the child does not ring, but is found when another does.
+            let _ = onlooker.look_at(child);
+        }
+        children.running.push(child.clone());
+    }
+
+    /// Takes a child off the list: its end was read.
+    pub(crate) fn forget(&self, child: &Child) {
+        let mut children = self.children();
+        let Some(place) = children.running.iter().position(|other| other.is(child)) else { return };
+        children.running.remove(place);
+    }
+
+    /// Somebody who is told about every child that runs now or is started later.
+    pub(crate) fn look_on(&self) -> io::Result<Arc<Onlooker>> {
+        let onlooker = Arc::new(Onlooker { set: readiness::new_set()?, children: Mutex::default() });
+        let mut children = self.children();
+        for child in &children.running {
+            onlooker.look_at(child)?;
+        }
+        children.onlookers.push(Arc::downgrade(&onlooker));
+        Ok(onlooker)
+    }
+
+    /// The children that are on the list: running, or ended and not reaped.
+    pub(crate) fn listed(&self) -> Vec<Child> {
+        self.children().running.clone()
+    }
+
+    /// Reaps the children that have ended: says which, and how.
+    pub(crate) fn reap(&self) -> Vec<(Child, ExitStatus)> {
+        // Handles of our own, and no lock while the kernel is asked: who asks about one child takes the lock too.
+        ended(self.listed())
+    }
+}
+
+impl Onlooker {
+    fn children(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_at(&self, child: &Child) -> io::Result<()> {
+        self.children().push(child.clone());
+        readiness::add(self.set.as_fd(), child.as_fd())
+    }
+
+    /// Reaps those that have ended, if nobody did, and tells about each once.
+    pub(crate) fn ended(&self) -> Vec<(Child, ExitStatus)> {
+        let mut children = self.children();
+        let ended = ended(children.clone());
+        children.retain(|child| !ended.iter().any(|(other, _)| other.is(child)));
+        for (child, _) in &ended {
+            let _ = readiness::remove(self.set.as_fd(), child.as_fd());
+        }
+        ended
+    }
+}
+
+impl AsFd for Onlooker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+}
+
+/// Which of these have ended, and how; what is not reaped is reaped.
+fn ended(children: Vec<Child>) -> Vec<(Child, ExitStatus)> {
+    if children.is_empty() {
+        return Vec::new();
+    }
+    let mut files: Vec<_> = children.iter().map(Child::pollfd).collect();
+    let now = Deadline::now();
+    if !matches!(readiness::wait_readable(&mut files, Some(now)), Ok(1..)) {
+        return Vec::new();
+    }
+    let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);
+    ended.filter_map(|(child, _)| child.exit_status().ok().flatten().map(|status| (child, status))).collect()
+}

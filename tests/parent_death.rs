@@ -1,0 +1,362 @@
+//! A child ends when its parent process does, in whatever way; and goes on when it was told to.
+//!
+//! Orphans of a test come to it, so that it can see how they ended.
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    libc,
+    sys::{
+        signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use pshared::{Process, current_process, parent_process};
+use support::page::Page;
+
+fn main() -> ExitCode {
+    support::main(support::tests![
+        a_child_ends_however_its_parent_ends,
+        a_detached_child_ends_with_its_parent_all_the_same,
+        a_child_that_may_outlive_its_parent_goes_on,
+        a_daemon_never_outlives_its_parent,
+        the_end_of_the_thread_that_started_it_leaves_a_child_alone,
+        the_ends_of_many_threads_and_then_of_the_process_are_told_apart,
+        a_thread_that_blocks_all_signals_starts_children_that_end_too,
+        a_child_that_became_another_user_ends_too,
+        a_stopped_child_ends_too,
+        under_number_one_a_child_lives_and_ends_as_elsewhere,
+        in_a_new_pid_namespace_a_child_lives,
+        a_parent_killed_at_any_moment_leaves_nobody,
+        trees_killed_at_random_leave_nobody,
+        a_child_sees_its_parent_end,
+    ])
+}
+
+fn sleep_for_ever() {
+    loop {
+        thread::sleep(Duration::from_secs(60));
+    }
+}
+
+/// Waits for an orphan that has come to us, which must have been killed, or have left before it ran anything.
+fn was_killed(pid: u32) {
+    let status = waitpid(Pid::from_raw(pid as i32), None).unwrap();
+    assert!(
+        matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _) | WaitStatus::Exited(_, 125)),
+        "{status:?}"
+    );
+}
+
+/// Forks a parent that notes its child's number in the page's first word and then does `end`.
+fn parent_of_a_sleeper(page: &Page, end: impl FnOnce()) -> support::Child {
+    let parent = support::fork_child(|| {
+        let child = Process::spawn(sleep_for_ever).unwrap();
+        page.set(0, child.pid());
+        end();
+    });
+    support::until(|| page.get(0) != 0);
+    parent
+}
+
+fn a_child_ends_however_its_parent_ends() {
+    let ends: [fn(); 5] = [
+        || std::process::exit(3),
+        || std::process::abort(),
+        || panic!("the parent panics"),
+        || {}, // returns: the harness leaves by _exit
+        sleep_for_ever,
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        let page = Page::new();
+        let parent = parent_of_a_sleeper(&page, end);
+        if number == 4 {
+            parent.kill();
+        } else {
+            parent.join();
+        }
+        was_killed(page.get(0));
+    }
+}
+
+fn a_detached_child_ends_with_its_parent_all_the_same() {
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        let pid = Process::spawn(sleep_for_ever).unwrap().pid(); // the handle is dropped here
+        page.set(0, pid);
+        sleep_for_ever();
+    });
+    support::until(|| page.get(0) != 0);
+    parent.kill();
+    was_killed(page.get(0));
+}
+
+fn a_child_that_may_outlive_its_parent_goes_on() {
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        let outlives = Process::builder().outlive_parent(true);
+        drop(outlives.spawn(|| support::until(|| page.get(1) == 1)).unwrap());
+    });
+    parent.join_ok();
+    assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive));
+    page.set(1, 1);
+    assert!(matches!(waitpid(None, None).unwrap(), WaitStatus::Exited(_, 0)));
+}
+
+fn a_daemon_never_outlives_its_parent() {
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        let daemon = Process::builder().daemon(true).outlive_parent(true);
+        let daemon = daemon
+            .spawn(|| {
+                assert!(current_process().is_daemon());
+                // What a daemon starts is a daemon too.
+                let inner = Process::builder().outlive_parent(true).spawn(sleep_for_ever).unwrap();
+                assert!(inner.is_daemon());
+                page.set(1, inner.pid());
+                sleep_for_ever();
+            })
+            .unwrap();
+        page.set(0, daemon.pid());
+        support::until(|| page.get(1) != 0);
+    });
+    parent.join_ok();
+    was_killed(page.get(0));
+    was_killed(page.get(1));
+}
+
+fn the_end_of_the_thread_that_started_it_leaves_a_child_alone() {
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        let starter = thread::spawn(|| {
+            // SAFETY: the main thread waits in join.
+            unsafe { Process::spawn_unchecked(sleep_for_ever) }.unwrap()
+        });
+        let child = starter.join().unwrap();
+        support::until(|| fs::read_dir("/proc/self/task").unwrap().count() == 1); // the thread is gone for good
+        // Time for a signal that must not come: what was sent has arrived when the child has run once more.
+        assert!(child.signal(libc::SIGWINCH).unwrap());
+        assert_eq!(
+            child.wait_timeout(Duration::from_millis(50)).unwrap(),
+            None,
+            "the child ended with a thread"
+        );
+        page.set(0, child.pid());
+        sleep_for_ever();
+    });
+    support::until(|| page.get(0) != 0 || parent.has_ended());
+    assert!(!parent.has_ended());
+    parent.kill();
+    was_killed(page.get(0));
+}
+
+fn the_ends_of_many_threads_and_then_of_the_process_are_told_apart() {
+    for round in 0..10 {
+        let page = Page::new();
+        let parent = support::fork_child(|| {
+            let (sent, children) = mpsc::channel();
+            for _ in 0..4 {
+                let sent = sent.clone();
+                let starter = thread::spawn(move || {
+                    // SAFETY: the main thread waits in join.
+                    sent.send(unsafe { Process::spawn_unchecked(sleep_for_ever) }.unwrap()).unwrap();
+                });
+                starter.join().unwrap();
+            }
+            let children: Vec<Process> = children.try_iter().collect();
+            for (place, child) in children.iter().enumerate() {
+                page.set(place, child.pid());
+            }
+            page.set(9, 1);
+            // The last starter's end and ours come close together.
+            thread::sleep(Duration::from_micros(round * 37));
+            std::process::abort();
+        });
+        parent.join();
+        assert_eq!(page.get(9), 1);
+        (0..4).for_each(|place| was_killed(page.get(place)));
+    }
+}
+
+fn a_thread_that_blocks_all_signals_starts_children_that_end_too() {
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        let starter = thread::spawn(|| {
+            pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).unwrap();
+            // SAFETY: the main thread waits in join.
+            unsafe { Process::spawn_unchecked(sleep_for_ever) }.unwrap()
+        });
+        let child = starter.join().unwrap();
+        assert!(child.is_alive());
+        page.set(0, child.pid());
+        sleep_for_ever();
+    });
+    support::until(|| page.get(0) != 0 || parent.has_ended());
+    parent.kill();
+    was_killed(page.get(0));
+}
+
+fn a_child_that_became_another_user_ends_too() {
+    // SAFETY: no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        return; // nobody else may become another
+    }
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        let child = Process::builder().uid(65_534).gid(65_534).spawn(sleep_for_ever).unwrap();
+        page.set(0, child.pid());
+        sleep_for_ever();
+    });
+    support::until(|| page.get(0) != 0 || parent.has_ended());
+    parent.kill();
+    was_killed(page.get(0));
+}
+
+fn a_stopped_child_ends_too() {
+    let page = Page::new();
+    let parent = parent_of_a_sleeper(&page, sleep_for_ever);
+    kill(Pid::from_raw(page.get(0) as i32), Signal::SIGSTOP).unwrap();
+    parent.kill();
+    was_killed(page.get(0));
+}
+
+/// Whether this process may make namespaces; makes the next child number 1 of one.
+fn next_child_is_number_one() -> bool {
+    // SAFETY: a flag; concerns children alone.
+    unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+}
+
+fn under_number_one_a_child_lives_and_ends_as_elsewhere() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    support::fork_child(|| {
+        if !next_child_is_number_one() {
+            return;
+        }
+        let one = support::fork_child(|| {
+            assert_eq!(std::process::id(), 1);
+            assert_eq!(
+                Process::spawn(|| parent_process().unwrap().unwrap().pid()).unwrap().join().unwrap(),
+                1
+            );
+            let _sleeper = Process::spawn(|| {
+                let _open = &writer;
+                sleep_for_ever();
+            });
+            assert!(parent_process().unwrap().is_none() || std::process::id() == 1);
+        });
+        one.join_ok();
+    })
+    .join_ok();
+    drop(writer);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the sleeper's end closes the pipe");
+}
+
+fn in_a_new_pid_namespace_a_child_lives() {
+    support::fork_child(|| {
+        if next_child_is_number_one() {
+            assert_eq!(Process::spawn(std::process::id).unwrap().join().unwrap(), 1);
+        }
+    })
+    .join_ok();
+}
+
+/// A small generator of numbers; its seed is printed with a failure.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Waits for all who have come to us; the harness ends the test if one never ends.
+fn reap_all() -> usize {
+    (0..).take_while(|_| waitpid(None, None).is_ok()).count()
+}
+
+fn a_parent_killed_at_any_moment_leaves_nobody() {
+    let mut random = Random(0x5eed);
+    for _ in 0..200 {
+        let parent = support::fork_child(|| {
+            let mut children = Vec::new();
+            loop {
+                children.push(Process::spawn(sleep_for_ever).unwrap());
+            }
+        });
+        thread::sleep(Duration::from_micros(200 + random.below(4_000)));
+        parent.kill();
+        reap_all();
+    }
+}
+
+fn trees_killed_at_random_leave_nobody() {
+    let mut random = Random(0xf0e57);
+    for _ in 0..100 {
+        let page = Page::new();
+        let root = support::fork_child(|| {
+            let workers: Vec<Process> = (1..=3)
+                .map(|worker| {
+                    let inner = || {
+                        let _leaves: Vec<Process> =
+                            (0..2).map(|_| Process::spawn(sleep_for_ever).unwrap()).collect();
+                        page.set(worker, std::process::id());
+                        sleep_for_ever();
+                    };
+                    Process::spawn(inner).unwrap()
+                })
+                .collect();
+            workers.iter().for_each(|worker| drop(worker.wait()));
+        });
+        thread::sleep(Duration::from_micros(random.below(5_000)));
+        let worker = page.get(1 + random.below(3) as usize);
+        if worker != 0 && random.below(2) == 0 {
+            let _ = kill(Pid::from_raw(worker as i32), Signal::SIGKILL);
+        }
+        root.kill();
+        reap_all();
+    }
+}
+
+fn a_child_sees_its_parent_end() {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let page = Page::new();
+    let parent = support::fork_child(|| {
+        assert!(parent_process().unwrap().is_none(), "nobody of ours started this one");
+        let outlives = Process::builder().outlive_parent(true).name("survivor");
+        let child = outlives.spawn(|| {
+            let parent = parent_process().unwrap().unwrap();
+            assert_eq!(parent.name(), "MainProcess");
+            assert!(parent.is_alive() && !parent.wait_timeout(Duration::from_millis(5)).unwrap());
+            page.set(0, parent.pid());
+            parent.wait().unwrap();
+            assert!(!parent.is_alive());
+            // Looked for again, it is not found, and not taken for the one who adopted us.
+            let late = parent_process().unwrap().unwrap();
+            assert!(!late.is_alive() && late.pid() == parent.pid());
+            writer.write_all(b"seen").unwrap();
+        });
+        assert_eq!(child.unwrap().name(), "survivor");
+        support::until(|| page.get(0) != 0);
+    });
+    let pid = parent.pid().as_raw() as u32;
+    parent.join_ok();
+    assert_eq!(page.get(0), pid);
+    reap_all();
+    drop(writer);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "seen");
+}
