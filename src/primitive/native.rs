@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{self, Ordering, compiler_fence};
+use core::sync::atomic::{self, compiler_fence};
 
 use nix::libc;
 
@@ -26,6 +27,9 @@ pub(crate) use crate::os::{
 
 /// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us.
 pub(crate) const SPINS: u32 = 100;
+
+/// How long one who barges lets others go first. Long against a wake (30 us), short against what anybody notices.
+pub(crate) const COURTESY: Duration = Duration::from_millis(2);
 
 /// Tells the CPU that we spin.
 #[inline]
@@ -346,6 +350,7 @@ thread_local! {
     static TID: Cell<u32> = const { Cell::new(0) };
     static HEAD: Cell<*mut robust_list::Head> = const { Cell::new(ptr::null_mut()) };
     static HELD: Cell<u32> = const { Cell::new(0) };
+    static LAST_PLACE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How many forks lie between the program's start and this process: a copy that a fork made is told from the
@@ -381,6 +386,18 @@ impl Me {
     #[inline]
     pub(crate) fn held(self) -> u32 {
         HELD.get()
+    }
+
+    /// Where this thread last found a free place in a row: a hint of where to look first.
+    #[inline]
+    pub(crate) fn last_place(self) -> usize {
+        LAST_PLACE.get()
+    }
+
+    /// See [`last_place`](Me::last_place).
+    #[inline]
+    pub(crate) fn set_last_place(self, place: usize) {
+        LAST_PLACE.set(place);
     }
 }
 
