@@ -10,6 +10,7 @@
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
 //! | a section, a signal               | [`Lock`], [`Event`]                                              |
+//! | what many read and few change     | [`RwLock`]                                                       |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
@@ -37,8 +38,8 @@ mod sync;
 mod value;
 
 pub use error::{
-    ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, SendError, SendTimeoutError,
-    SpawnError, TryRecvError, TrySendError,
+    ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, RwLockError, SendError,
+    SendTimeoutError, SpawnError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -48,7 +49,7 @@ pub use primitive::{Mutant, set_mutant};
 pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
-pub use sync::{Event, Lock, LockGuard};
+pub use sync::{Event, Lock, LockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 
 /// The example of `README.md` is a test.
