@@ -2,3 +2,4 @@
 
 mod event;
 mod lock;
+mod rwlock;
