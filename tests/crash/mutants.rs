@@ -109,6 +109,10 @@ mod hunting {
         caught_by(Mutant::SetThenWake, &["Event::set: sleeper"]),
         caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
         caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),
+        caught_by(Mutant::ChangeUnnoted, &["RwLock::write: alone"]),
+        caught_by(Mutant::WriterUnannounced, &["RwLock::unlock of a share: writer asleep"]),
+        caught_by(Mutant::LineStaysAsleep, &["RwLock::read, unlock: woken by an upgrade taken back, line"]),
+        caught_by(Mutant::LeaverKeepsWake, &["RwLock::read, unlock: woken, line"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

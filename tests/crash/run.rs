@@ -12,7 +12,7 @@ use pshared::Lock;
 use crate::{
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    event, lock, mutants, queue,
+    event, lock, mutants, queue, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     trace, value,
 };
@@ -24,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(queue::scenarios());
     all.extend(value::scenarios());
     all.extend(event::scenarios());
+    all.extend(rwlock::scenarios());
     all
 }
 
