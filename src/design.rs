@@ -55,6 +55,17 @@
 //!   foreign robust mutexes among them.
 //! - **Event** (`sync/event.rs`). One word: sleepers, set, generation. Setting is one exchange, or one FUTEX_WAKE_OP
 //!   that ors a bit, which may be made twice; a waiter goes by the generation in which it began.
+//! - **RLock** (`sync/rlock.rs`). A lock, and beside it the holder's process and depth, which the holder alone writes.
+//! - **Once** (`sync/once.rs`). A lock that the initialiser holds, and a flag that it stores last.
+//! - **Semaphore** (`sync/raw_semaphore.rs`). One word: SLEEPER, guards, free permits. Taking and giving are one
+//!   exchange each. The head of the line sleeps on the word, on a bell that the kernel rings if a giver dies between
+//!   its exchange and its wake, and on the slots of the guards that are out; the others of the line sleep on the line's
+//!   lock.
+//! - **Permits held by guards** (`sync/ledger.rs`). A guard is a slot, which is a lock. Each move of a permit between
+//!   the count and a slot is noted first, under a lock, and the number of guards in the word tells whether it was made.
+//! - **Barrier** (`sync/raw_barrier.rs`). Arriving is one exchange, which puts the slot that one holds on a list: so it
+//!   is known who has come, not only how many. Each who waits watches another's slot, compared when it can already be
+//!   woken; what a death leaves to do, the bell wakes one for, and that one wakes all.
 //! - **Slots** (`sync/slots.rs`). A row of locks, one for each thread that takes part in an object: a count does not
 //!   say whose part of it died. The kernel gives a dead thread's slot back.
 //! - **RwLock** (`sync/raw_rwlock.rs`). To read is to hold a slot, claimed while no writer was there; the writer shuts
@@ -82,7 +93,24 @@
 //! | `lock.held`                   | our TID, linked                                | the kernel marks it                  |
 //! | `lock.freed`                  | free, pending                                  | the kernel wakes one, for nothing    |
 //! | `lock.unrung`                 | free with WAITERS, pending                     | the kernel wakes one                 |
+//! | `rlock.unsigned`, `rlock.signed_off` | a hold without a signature, at any depth | the kernel marks it; the heir signs |
+//! | `once.running`                | the initialiser half run                       | the next runs it anew                |
+//! | `once.done`                   | done, and the lock held by the dead            | the kernel marks it, for nothing     |
 //! | `event.announced`             | a sleeper's bit and no sleeper                 | the next clear takes it away         |
+//! | `semaphore.heading`           | the line's lock held by the dead               | the kernel hands it to the next      |
+//! | `semaphore.announced`         | a sleeper's bit and no sleeper                 | the next head clears it              |
+//! | `semaphore.belled`            | the bell pending, and nothing given            | the head wakes for nothing           |
+//! | `semaphore.unrung`            | permits that the head does not know of         | the kernel rings the bell            |
+//! | `ledger.claimed`, `ledger.emptied` | a slot without a permit                   | the kernel marks it, the next claims it |
+//! | `ledger.noted`                | a note of a move that was not made             | the guards in the word belie it      |
+//! | `ledger.moved`                | a slot's note that is old                      | the next holder of the ledger        |
+//! | `ledger.reclaiming`           | a dead one's slot, held by another dead        | the kernel marks it again            |
+//! | `ledger.watching`             | WAITERS in a slot, and no sleeper              | its holder wakes nobody              |
+//! | `barrier.claimed`             | a slot, marked                                 | whoever takes it next                |
+//! | `barrier.arrived`             | one who has come and is dead                   | who watches it breaks the round      |
+//! | `barrier.unrung`              | a round that is over, and sleepers             | the kernel wakes one, and it wakes all |
+//! | `barrier.acting`              | a round that nobody will end                   | the kernel wakes one, which breaks it |
+//! | `barrier.stamped`             | a broken barrier, half reset                   | the next reset                       |
 //! | `slots.raised`                | a free slot that will be looked at             | nobody: it costs a look              |
 //! | `rwlock.claimed`, `rwlock.let_in` | a slot, and the writers' lock, of the dead | the kernel gives them back          |
 //! | `rwlock.shut`                 | a shut door, nothing changed                   | the next holder opens it             |
@@ -107,6 +135,8 @@
 //!   than one in `update()`.
 //! - The ring stores the next place before the commit, keyed by the count that the commit will show. The sketch stored
 //!   it after, and had its heir walk the records: on the consumer's side those may be overwritten by then.
+//! - A bell beside a word is queued *before* the word is compared, not after it: futex_waitv takes its words one after
+//!   the other, and a giver can commit and die between two of them.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //!

@@ -9,8 +9,11 @@
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
-//! | a section, a signal               | [`Lock`], [`Event`]                                              |
+//! | a section, a signal               | [`Lock`], [`RLock`], [`Event`]                                   |
 //! | what many read and few change     | [`RwLock`]                                                       |
+//! | a number of permits               | [`Semaphore`], [`BoundedSemaphore`]                              |
+//! | a place to wait for each other    | [`Barrier`]                                                      |
+//! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
@@ -38,8 +41,9 @@ mod sync;
 mod value;
 
 pub use error::{
-    ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, RwLockError, SendError,
-    SendTimeoutError, SpawnError, TryRecvError, TrySendError,
+    AcquireError, ArrayError, BarrierError, CodecError, LockError, NewBarrierError, OnceError, RecvError,
+    RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendTimeoutError,
+    SpawnError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -49,7 +53,10 @@ pub use primitive::{Mutant, set_mutant};
 pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
-pub use sync::{Event, Lock, LockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
+pub use sync::{
+    Barrier, BarrierWaitResult, BoundedSemaphore, Event, Lock, LockGuard, Once, OnceValue, Permit, RLock,
+    RLockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
+};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 
 /// The example of `README.md` is a test.

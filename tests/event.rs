@@ -184,7 +184,9 @@ fn an_event_in_a_full_region_is_an_error() {
     assert!(first.set());
 }
 
+/// Restates CPython's `_TestEvent.test_repr`: set and unset are told apart.
 fn debug_tells_the_state() {
+    assert_eq!(format!("{:?}", Event::new().unwrap()), "Event { set: false, sleepers: false, cleared: 0 }");
     let event = Event::new().unwrap();
     event.set();
     event.clear();

@@ -14,10 +14,12 @@
 //! - F2: `wake_op` changes and wakes in one step that a SIGKILL cannot split. A page that is missing is brought in
 //!   *before* the change, so a death in the middle leaves the word as it was.
 //! - F3: no call here sets FUTEX_PRIVATE_FLAG: the wake that the kernel sends at a death uses the shared key, and a
-//!   private sleeper would never hear it.
+//!   private sleeper would never hear it. But for F6.
 //! - F4: `Woken` means that a wake was consumed; `TimedOut`, `Changed` and `Interrupted` never consumed one.
 //! - F5: until a sleeper on several words runs again, each of them may spend one wake on it; it is told the last of
 //!   those words in its own order.
+//! - F6: of several words each is compared when those before it are queued. A [`Waiter::unheard`] is compared in its
+//!   turn and then queued under a private key, where nothing ever wakes: so it can spend nobody's wake.
 //!
 //! Sources: futex(2), futex_waitv(2), kernel/futex/.
 
@@ -127,6 +129,13 @@ impl Waiter {
             flags: SIZE_U32,
             reserved: 0,
         }
+    }
+
+    /// The same, but no wake of `word` ends the sleep (F6).
+    pub(crate) fn unheard(word: *const u32, expected: u32) -> Waiter {
+        const PRIVATE: u32 = 128; // FUTEX2_PRIVATE
+        let waiter = Waiter::new(word, expected);
+        Waiter { flags: waiter.flags | PRIVATE, ..waiter }
     }
 
     fn word(&self) -> *const u32 {

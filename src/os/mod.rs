@@ -6,4 +6,5 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod map;
 pub(crate) mod pidfd;
+pub(crate) mod random;
 pub(crate) mod robust_list;

@@ -181,7 +181,7 @@ impl FutexWord {
 
     /// Sleeps while the word is `expected`.
     pub(crate) fn wait(&self, expected: u32, deadline: Option<Deadline>) -> Wake {
-        kernel::sleep(&[(self, expected)], deadline)
+        kernel::sleep(&[(self, expected)], &[], deadline)
     }
 
     /// Wakes at most `count` sleepers.
@@ -248,7 +248,16 @@ pub(crate) const MAX_WORDS: usize = 128;
 
 /// Sleeps while each of the words is as given beside it.
 pub(crate) fn wait_any(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
-    kernel::sleep(words, deadline)
+    kernel::sleep(words, &[], deadline)
+}
+
+/// The same, unless one of `also` is not as given beside it once all `words` can wake us.
+pub(crate) fn wait_any_if(
+    words: &[(&FutexWord, u32)],
+    also: &[(&FutexWord, u32)],
+    deadline: Option<Deadline>,
+) -> Wake {
+    kernel::sleep(words, also, deadline)
 }
 
 /// A word that is always 0 and that the pending slot may name. Counted, like [`RobustWord`].
@@ -315,6 +324,10 @@ pub(crate) struct Me {
 }
 
 impl Me {
+    pub(crate) fn identity(self) -> u64 {
+        u64::from(self.tid)
+    }
+
     /// Empties the pending slot.
     pub(crate) fn retract(self) {
         kernel::set_pending(self, None);
@@ -336,6 +349,16 @@ impl Me {
 
 pub(crate) fn me() -> Me {
     Me { tid: kernel::tid() }
+}
+
+/// The calling thread, if `identity` is its own.
+pub(crate) fn me_if(identity: u64) -> Option<Me> {
+    Some(me()).filter(|me| me.identity() == identity)
+}
+
+/// A model is one process.
+pub(crate) fn signature() -> u64 {
+    7
 }
 
 /// Nothing forks in a model.

@@ -49,6 +49,26 @@ pub enum Mutant {
     ClearKeepsGeneration,
     /// A value's new version is stored before its bytes.
     VersionBeforeBytes,
+    /// Who gives permits to a sleeping head has no bell pending.
+    BellNotPending,
+    /// Who gives permits to a sleeping head does not wake it.
+    GiveWithoutWake,
+    /// The head is queued on the word before it is queued on the bell.
+    WordBeforeBell,
+    /// The head takes SLEEPER, set by the dead, for its own, and the count beside it for the one it saw.
+    HeadTrustsSleeper,
+    /// The head does not hear of the deaths of guards' holders.
+    HoldersUnwatched,
+    /// A newcomer takes permits past a head that sleeps.
+    NewcomerPasses,
+    /// Permits are given back by a Relaxed exchange.
+    RelaxedRelease,
+    /// A transfer is noted after it is made.
+    NotedAfterwards,
+    /// A transfer is settled by who made it, and by nobody else.
+    HeirSettlesNothing,
+    /// A guard's slot is freed before its permit is back.
+    SlotBeforePermit,
     /// A reader does not look whether a writer came while it claimed its slot.
     WriterUnseen,
     /// The claim of a slot is ordered before nothing that follows.
@@ -67,6 +87,34 @@ pub enum Mutant {
     LeaverKeepsWake,
     /// Memory with a lock that this thread still holds is unmapped.
     UnmapHeldLock,
+    /// Who takes a reentrant lock over from the dead goes on at their depth.
+    HeirKeepsDepth,
+    /// Dropping any guard of a reentrant lock frees it.
+    InnerGuardFrees,
+    /// What is done once counts as done before it is.
+    DoneBeforeDone,
+    /// That it is done is stored Relaxed.
+    RelaxedDone,
+    /// Who waits at a barrier goes to sleep without a last look at the one whom it watches.
+    SleepUnguarded,
+    /// Who has arrived at a barrier does not name the bell as pending.
+    PartyNotPending,
+    /// Who hears the bell of a barrier keeps it to itself.
+    BellNotPassedOn,
+    /// Who ends a round of a barrier wakes one of those who wait.
+    RoundWakesOne,
+    /// The last to arrive at a barrier does not look who has died.
+    LastLooksAway,
+    /// Who arrives at a barrier takes a dead one's slot without telling anybody.
+    DeadSlotTaken,
+    /// Arriving at a barrier is Relaxed, so who leaves need not see what was written before.
+    RelaxedArrival,
+    /// Who runs a barrier's action frees the bell before the round is over.
+    LeaderLeavesEarly,
+    /// A broken barrier is made whole, and those of the broken round are not told.
+    ResetUntold,
+    /// Who arrives at a barrier does not look whether somebody waits for its slot.
+    CrowdForgotten,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -19,7 +19,7 @@ use core::sync::atomic::{self, compiler_fence};
 use nix::libc;
 
 pub use crate::os::clock::Deadline;
-use crate::os::{futex, robust_list};
+use crate::os::{futex, random::random, robust_list};
 pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
@@ -177,10 +177,22 @@ impl Deref for FutexWord {
 
 /// Sleeps while each of the words is as given beside it: at most [`MAX_WORDS`] of them.
 pub(crate) fn wait_any(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
+    wait_any_if(words, &[], deadline)
+}
+
+/// The same, unless one of `also` is not as given beside it once all `words` can wake us. What changes in those later
+/// does not end the sleep, and no wake of theirs is spent on us.
+pub(crate) fn wait_any_if(
+    words: &[(&FutexWord, u32)],
+    also: &[(&FutexWord, u32)],
+    deadline: Option<Deadline>,
+) -> Wake {
     let mut waiters = [MaybeUninit::<futex::Waiter>::uninit(); MAX_WORDS];
-    let waiters = &mut waiters[..words.len()];
-    for (waiter, (word, expected)) in waiters.iter_mut().zip(words) {
-        waiter.write(futex::Waiter::new(word.0.as_ptr(), *expected));
+    let waiters = &mut waiters[..words.len() + also.len()];
+    let heard = words.iter().map(|&(word, expected)| futex::Waiter::new(word.0.as_ptr(), expected));
+    let unheard = also.iter().map(|&(word, expected)| futex::Waiter::unheard(word.0.as_ptr(), expected));
+    for (waiter, asked) in waiters.iter_mut().zip(heard.chain(unheard)) {
+        waiter.write(asked);
     }
     // SAFETY: each was written just now.
     let waiters = unsafe { slice::from_raw_parts(waiters.as_ptr().cast::<futex::Waiter>(), waiters.len()) };
@@ -297,7 +309,7 @@ impl RobustWord {
             ptr::write_volatile(&raw mut (*head).list, self.entry.get());
         }
         compiler_fence(SeqCst);
-        HELD.with(|held| held.set(held.get() + 1));
+        me.count_held(1);
     }
 
     /// Takes the word out of this thread's list. It still holds our TID, and the pending slot names it.
@@ -314,7 +326,7 @@ impl RobustWord {
             }
         }
         compiler_fence(SeqCst);
-        HELD.with(|held| held.set(held.get() - 1));
+        me.count_held(u32::MAX);
     }
 }
 
@@ -343,14 +355,31 @@ fn prev_of(entry: *mut robust_list::Entry) -> *mut *mut robust_list::Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Me {
     pub(crate) tid: u32,
+    /// See [`LINEAGE`].
+    lineage: u32,
     head: NonNull<robust_list::Head>,
 }
 
+/// What a thread knows of itself, in one place: found by one address. Empty until it registers.
+struct Thread {
+    /// TID, and the lineage above it.
+    identity: Cell<u64>,
+    head: Cell<*mut robust_list::Head>,
+    /// How many robust words of ours it has linked.
+    held: Cell<u32>,
+    /// See [`Me::last_place`].
+    last_place: Cell<usize>,
+}
+
 thread_local! {
-    static TID: Cell<u32> = const { Cell::new(0) };
-    static HEAD: Cell<*mut robust_list::Head> = const { Cell::new(ptr::null_mut()) };
-    static HELD: Cell<u32> = const { Cell::new(0) };
-    static LAST_PLACE: Cell<usize> = const { Cell::new(0) };
+    static THREAD: Thread = const {
+        Thread {
+            identity: Cell::new(0),
+            head: Cell::new(ptr::null_mut()),
+            held: Cell::new(0),
+            last_place: Cell::new(0),
+        }
+    };
 }
 
 /// How many forks lie between the program's start and this process: a copy that a fork made is told from the
@@ -363,17 +392,59 @@ pub(crate) fn lineage() -> u32 {
     LINEAGE.load(Relaxed)
 }
 
-/// The calling thread.
+/// The process's signature; 0 before it was asked for.
+static SIGNATURE: AtomicU64 = AtomicU64::new(0);
+
+/// A random number that is this process's own, and not 0: a TID comes back, this does not. A forked child draws
+/// another. The calling thread has asked for [`me`] before, so a fork is noticed.
 #[inline]
-pub(crate) fn me() -> Me {
-    let (tid, head) = (TID.get(), HEAD.get());
-    match NonNull::new(head) {
-        Some(head) => Me { tid, head },
-        None => register(),
+pub(crate) fn signature() -> u64 {
+    match SIGNATURE.load(Relaxed) {
+        0 => draw_signature(),
+        drawn => drawn,
     }
 }
 
+#[cold]
+fn draw_signature() -> u64 {
+    let drawn = random() | 1;
+    match SIGNATURE.compare_exchange(0, drawn, Relaxed, Relaxed) {
+        Ok(_) => drawn,
+        Err(another) => another,
+    }
+}
+
+/// The calling thread.
+#[inline]
+pub(crate) fn me() -> Me {
+    THREAD.with(|thread| match NonNull::new(thread.head.get()) {
+        Some(head) => Me::new(thread.identity.get(), head),
+        None => register(),
+    })
+}
+
+/// The calling thread, if `identity` is its own: then it has registered, and was not forked since.
+#[inline]
+pub(crate) fn me_if(identity: u64) -> Option<Me> {
+    THREAD.with(|thread| {
+        // SAFETY: only a thread that registered has an identity (a TID is not 0), and its head with it.
+        let me = || Me::new(identity, unsafe { NonNull::new_unchecked(thread.head.get()) });
+        (thread.identity.get() == identity).then(me)
+    })
+}
+
 impl Me {
+    #[inline]
+    fn new(identity: u64, head: NonNull<robust_list::Head>) -> Me {
+        Me { tid: identity as u32, lineage: (identity >> 32) as u32, head }
+    }
+
+    /// TID, and the lineage above it: no other thread, and no copy that a fork makes of this one, has the same.
+    #[inline]
+    pub(crate) fn identity(self) -> u64 {
+        u64::from(self.lineage) << 32 | u64::from(self.tid)
+    }
+
     /// Empties the pending slot.
     #[inline]
     pub(crate) fn retract(self) {
@@ -385,19 +456,24 @@ impl Me {
     /// How many robust words of ours this thread has linked.
     #[inline]
     pub(crate) fn held(self) -> u32 {
-        HELD.get()
+        THREAD.with(|thread| thread.held.get())
+    }
+
+    #[inline]
+    fn count_held(self, by: u32) {
+        THREAD.with(|thread| thread.held.set(thread.held.get().wrapping_add(by)));
     }
 
     /// Where this thread last found a free place in a row: a hint of where to look first.
     #[inline]
     pub(crate) fn last_place(self) -> usize {
-        LAST_PLACE.get()
+        THREAD.with(|thread| thread.last_place.get())
     }
 
     /// See [`last_place`](Me::last_place).
     #[inline]
     pub(crate) fn set_last_place(self, place: usize) {
-        LAST_PLACE.set(place);
+        THREAD.with(|thread| thread.last_place.set(place));
     }
 }
 
@@ -413,21 +489,27 @@ fn register() -> Me {
     let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
     // SAFETY: no arguments, no failure.
     let tid = unsafe { libc::gettid() } as u32;
-    TID.set(tid);
-    HEAD.set(head);
-    Me { tid, head: NonNull::new(head).expect("head() returns no null") }
+    let me = Me { tid, lineage: lineage(), head: NonNull::new(head).expect("head() returns no null") };
+    THREAD.with(|thread| {
+        thread.identity.set(me.identity());
+        thread.head.set(head);
+    });
+    me
 }
 
-/// The child's thread has another TID, owns none of the parent's locks, and an empty list of its own.
+/// The child has another signature; its thread has another TID, owns none of the parent's locks, and an empty list.
 extern "C" fn after_fork_in_child() {
     LINEAGE.store(LINEAGE.load(Relaxed).wrapping_add(1), Relaxed);
-    if let Some(head) = NonNull::new(HEAD.get()) {
-        // SAFETY: the child's copy of the forking thread has its head at the same address.
-        unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
-    }
-    HEAD.set(ptr::null_mut());
-    TID.set(0);
-    HELD.set(0);
+    SIGNATURE.store(0, Relaxed);
+    THREAD.with(|thread| {
+        if let Some(head) = NonNull::new(thread.head.get()) {
+            // SAFETY: the child's copy of the forking thread has its head at the same address.
+            unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
+        }
+        thread.head.set(ptr::null_mut());
+        thread.identity.set(0);
+        thread.held.set(0);
+    });
 }
 
 /// Whether robust words work here at all; asks for the kernel's habits at the same time.

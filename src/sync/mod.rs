@@ -1,18 +1,30 @@
 //! Futex algorithms over words; they never ask where the memory came from.
 
+mod barrier;
 mod event;
+mod ledger;
 mod lock;
+mod once;
 mod owner;
+mod raw_barrier;
 mod raw_lock;
 mod raw_rwlock;
+mod raw_semaphore;
+mod rlock;
+mod round;
 mod rwlock;
+mod semaphore;
 mod slots;
 
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
+pub use once::{Once, OnceValue};
 pub(crate) use owner::OwnerWord;
 pub(crate) use raw_lock::{Hold, PaddedLock, Patience, RawLock, Refused};
+pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
+pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
 
 #[cfg(all(test, loom))]
 mod models;

@@ -49,7 +49,7 @@ use std::ops::Deref;
 use crate::{
     primitive::{
         Acquire, AtomicU32, Change, Deadline, Me, Mutant, Ordering, Relaxed, Release, RobustWord, SPINS,
-        SeqCst, WAITERS, Wake, lineage, me, mutant, spin_hint,
+        SeqCst, WAITERS, Wake, me, me_if, mutant, spin_hint,
     },
     region::Shareable,
     sync::owner::OwnerWord,
@@ -85,6 +85,15 @@ pub(crate) enum Refused {
     WouldBlock,
     TimedOut,
     AlreadyHeld,
+}
+
+/// What an unlock leaves to the slow path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Everything: there are waiters, so freeing and waking must be one step.
+    All,
+    /// To wake one who came after the look.
+    Wake,
 }
 
 /// What the lock's history says about the data.
@@ -221,7 +230,7 @@ impl RawLock {
         // ORDERING(inherit): the same, after the kernel's exchange.
         let seen = match self.robust.compare_exchange(0, me.tid, order, Relaxed) {
             Ok(free) => OwnerWord(free),
-            Err(_) => self.lock_contended(me, patience, order, leave)?,
+            Err(_) => self.lock_contended(patience, order, leave)?,
         };
         // CRASH(lock.taken): the pending slot names a word that holds our TID: the kernel marks it.
         self.robust.link(me);
@@ -236,11 +245,11 @@ impl RawLock {
     #[cold]
     fn lock_contended(
         &self,
-        me: Me,
         patience: Patience,
         order: Ordering,
         mut leave: impl FnMut() -> bool,
     ) -> Result<OwnerWord, Refused> {
+        let me = me();
         let mut spins = SPINS;
         let mut expired = false;
         // ORDERING: Relaxed, a first guess; the exchanges below decide.
@@ -390,22 +399,54 @@ impl RawLock {
     /// Frees the lock. Only the thread that took it may.
     #[inline]
     pub(crate) fn unlock(&self) {
-        let me = me();
+        if let Err(rest) = self.unlock_quietly(me()) {
+            self.unlock_rest(rest);
+        }
+    }
+
+    /// [`unlock`](RawLock::unlock) by `me`, unless there are waiters, or come in between: then it says so, and
+    /// [`unlock_rest`](RawLock::unlock_rest) is to do the rest.
+    #[inline]
+    pub(super) fn unlock_quietly(&self, me: Me) -> Result<(), Rest> {
+        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
+        if self.robust.load(Relaxed) != me.tid {
+            return Err(Rest::All);
+        }
         self.robust.announce(me);
         if !mutant(Mutant::ReleaseBeforeUnlink) {
             self.robust.unlink(me); // I5
         }
         // CRASH(lock.unlinked): pending and ours: the kernel marks it.
         let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
-        // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
-        let seen = OwnerWord(self.robust.load(Relaxed));
         // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote. (Compared with what it
         // subtracts, it is one `sub` that sets flags; asked for a bit, it would be a slower `xadd`.)
-        if seen.0 != me.tid {
-            self.unlock_contended();
-        } else if self.robust.fetch_sub(me.tid, release) != me.tid {
-            self.wake_latecomer();
+        if self.robust.fetch_sub(me.tid, release) != me.tid {
+            return Err(Rest::Wake);
         }
+        self.freed(me);
+        Ok(())
+    }
+
+    /// What a release without waiters left to do.
+    #[cold]
+    pub(super) fn unlock_rest(&self, rest: Rest) {
+        let me = me();
+        match rest {
+            Rest::All => {
+                self.robust.announce(me);
+                if !mutant(Mutant::ReleaseBeforeUnlink) {
+                    self.robust.unlink(me); // I5
+                }
+                self.free_and_wake();
+            }
+            Rest::Wake => self.wake_latecomer(),
+        }
+        self.freed(me);
+    }
+
+    /// The last step of a release.
+    #[inline]
+    fn freed(&self, me: Me) {
         if mutant(Mutant::ReleaseBeforeUnlink) {
             self.robust.unlink(me);
         }
@@ -414,7 +455,6 @@ impl RawLock {
     }
 
     /// Wakes whoever announced itself between the look and the release, which left the word free with WAITERS.
-    #[cold]
     fn wake_latecomer(&self) {
         // CRASH(lock.unrung): free with WAITERS and still pending: the kernel wakes one in our place; or another's,
         // WAITERS kept, and its release wakes.
@@ -425,8 +465,7 @@ impl RawLock {
     }
 
     /// Frees the lock and wakes, in one step (I4). WAKE_OP is a full barrier: `handover` holds.
-    #[cold]
-    fn unlock_contended(&self) {
+    fn free_and_wake(&self) {
         if mutant(Mutant::DropWaiters) {
             self.robust.change_and_wake(Change::Clear, 1);
         } else if mutant(Mutant::ReleaseThenWake) {
@@ -444,11 +483,29 @@ impl RawLock {
         }
     }
 
+    /// A free lock on whose word threads sleep that do not want it. WAITERS never goes, if only
+    /// [`unlock_and_ring`](RawLock::unlock_and_ring) frees it.
+    pub(crate) fn with_waiters() -> RawLock {
+        let lock = RawLock::new();
+        // ORDERING: Relaxed, nobody else has it yet.
+        lock.robust.store(WAITERS, Relaxed);
+        lock
+    }
+
+    /// Frees the lock and wakes one sleeper, in one step; WAITERS stays. Only the thread that took it may.
+    pub(super) fn unlock_and_ring(&self, me: Me) {
+        self.robust.announce(me);
+        self.robust.unlink(me); // I5
+        self.robust.change_and_wake(Change::StoreBit(WAITERS), 1);
+        me.retract();
+    }
+
     /// Takes the lock until the returned value is dropped: for what runs no foreign code, inside one call of this
     /// crate, and needs no repair after a death.
     #[inline]
     pub(crate) fn hold(&self, patience: Patience) -> Result<Hold<'_>, Refused> {
-        self.lock(patience).map(|_| Hold { lock: self, lineage: lineage() })
+        let me = me();
+        self.lock_as(me, patience).map(|_| Hold { lock: self, identity: me.identity() })
     }
 
     /// The word at some instant.
@@ -462,14 +519,16 @@ impl RawLock {
 /// nothing.
 pub(crate) struct Hold<'a> {
     lock: &'a RawLock,
-    lineage: u32,
+    identity: u64,
 }
 
 impl Drop for Hold<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.lineage == lineage() {
-            self.lock.unlock();
+        if let Some(me) = me_if(self.identity)
+            && let Err(rest) = self.lock.unlock_quietly(me)
+        {
+            self.lock.unlock_rest(rest);
         }
     }
 }

@@ -18,6 +18,8 @@
 use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
+mod barrier;
+#[cfg(target_arch = "x86_64")]
 mod board;
 #[cfg(target_arch = "x86_64")]
 mod company;
@@ -34,11 +36,15 @@ mod post;
 #[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
+mod rlock;
+#[cfg(target_arch = "x86_64")]
 mod run;
 #[cfg(target_arch = "x86_64")]
 mod rwlock;
 #[cfg(target_arch = "x86_64")]
 mod scenario;
+#[cfg(target_arch = "x86_64")]
+mod semaphore;
 #[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]

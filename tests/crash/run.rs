@@ -10,11 +10,12 @@ use std::{
 use pshared::Lock;
 
 use crate::{
+    barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    event, lock, mutants, queue, rwlock,
+    event, lock, mutants, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
-    trace, value,
+    semaphore, trace, value,
 };
 
 /// Every file of scenarios has its line here.
@@ -24,6 +25,9 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(queue::scenarios());
     all.extend(value::scenarios());
     all.extend(event::scenarios());
+    all.extend(rlock::scenarios());
+    all.extend(semaphore::scenarios());
+    all.extend(barrier::scenarios());
     all.extend(rwlock::scenarios());
     all
 }

@@ -250,8 +250,13 @@ fn handle_death(word: &FutexWord, tid: u32, pending: bool) -> bool {
     true
 }
 
-/// One FUTEX_WAIT, or one futex_waitv: each word is compared and queued in one event, one word after the other.
-pub(super) fn sleep(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> Wake {
+/// One FUTEX_WAIT, or one futex_waitv: each word is compared and queued in one event, one word after the other; then
+/// `also` are compared.
+pub(super) fn sleep(
+    words: &[(&FutexWord, u32)],
+    also: &[(&FutexWord, u32)],
+    deadline: Option<Deadline>,
+) -> Wake {
     if !step() {
         return Wake::Interrupted;
     }
@@ -262,15 +267,15 @@ pub(super) fn sleep(words: &[(&FutexWord, u32)], deadline: Option<Deadline>) -> 
         kernel.tasks[me].limited = deadline.is_some();
         me
     });
-    for (place, &(word, expected)) in words.iter().enumerate() {
+    for (place, &(word, expected)) in words.iter().chain(also).enumerate() {
         let seen = word.newest();
         let goes_on = with(|kernel| {
             // Woken by an earlier word already?
             let goes_on = kernel.tasks[me].ending.is_none() && seen == expected;
-            if goes_on {
-                kernel.queue.push_back(Sleeper { word, task: me, place });
-            } else {
+            if !goes_on {
                 kernel.leave_queue(me);
+            } else if place < words.len() {
+                kernel.queue.push_back(Sleeper { word, task: me, place });
             }
             goes_on
         });

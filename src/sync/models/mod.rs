@@ -1,5 +1,9 @@
 //! loom models of the synchronisers, one file each. `primitive/model/explore.rs` says how they are run.
 
+mod barrier;
 mod event;
 mod lock;
+mod once;
+mod rlock;
 mod rwlock;
+mod semaphore;

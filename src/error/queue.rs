@@ -1,0 +1,323 @@
+//! Errors of queues, in the shapes of crossbeam-channel.
+
+use std::{error::Error, fmt};
+
+/// A value could not be turned into bytes, or bytes into a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodecError(Cause);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cause {
+    Postcard(postcard::Error),
+    Length { need: usize, have: usize },
+}
+
+impl CodecError {
+    pub(crate) fn postcard(error: postcard::Error) -> CodecError {
+        CodecError(Cause::Postcard(error))
+    }
+
+    /// The message has another length than its type.
+    pub(crate) fn length(need: usize, have: usize) -> CodecError {
+        CodecError(Cause::Length { need, have })
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Cause::Postcard(error) => write!(f, "serialisation failed: {error}"),
+            Cause::Length { need, have } => {
+                write!(f, "message of another type: need {need} bytes, have {have}")
+            }
+        }
+    }
+}
+
+impl Error for CodecError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            Cause::Postcard(error) => Some(error),
+            Cause::Length { .. } => None,
+        }
+    }
+}
+
+/// Why [`Queue::send`](crate::Queue::send) did not send. The value is inside.
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// The queue is closed.
+    Closed(T),
+    /// The queue could never hold the message.
+    TooLong {
+        /// The value.
+        value: T,
+        /// Its length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// The value could not be serialised.
+    Encode {
+        /// The value.
+        value: T,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+/// Why [`Queue::try_send`](crate::Queue::try_send) did not send. The value is inside.
+#[non_exhaustive]
+pub enum TrySendError<T> {
+    /// There is no room now.
+    Full(T),
+    /// The queue is closed.
+    Closed(T),
+    /// As [`SendError::TooLong`].
+    TooLong {
+        /// The value.
+        value: T,
+        /// Its length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// As [`SendError::Encode`].
+    Encode {
+        /// The value.
+        value: T,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+/// Why [`Queue::send_timeout`](crate::Queue::send_timeout) did not send. The value is inside.
+#[non_exhaustive]
+pub enum SendTimeoutError<T> {
+    /// There was no room until the time was up.
+    TimedOut(T),
+    /// The queue is closed.
+    Closed(T),
+    /// As [`SendError::TooLong`].
+    TooLong {
+        /// The value.
+        value: T,
+        /// Its length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// As [`SendError::Encode`].
+    Encode {
+        /// The value.
+        value: T,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+/// Why [`Queue::recv`](crate::Queue::recv) has no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The queue is closed and empty.
+    Closed,
+    /// The message, which is gone, was none of the queue's type.
+    Decode(CodecError),
+    /// This process cannot allocate room for the message, which stays in the queue.
+    OutOfMemory {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+/// Why [`Queue::try_recv`](crate::Queue::try_recv) has no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// There is none now.
+    Empty,
+    /// The queue is closed and empty.
+    Closed,
+    /// As [`RecvError::Decode`].
+    Decode(CodecError),
+    /// As [`RecvError::OutOfMemory`].
+    OutOfMemory {
+        /// The message's length in bytes.
+        len: usize,
+    },
+}
+
+/// Why [`Queue::recv_timeout`](crate::Queue::recv_timeout) has no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvTimeoutError {
+    /// There was none until the time was up.
+    TimedOut,
+    /// The queue is closed and empty.
+    Closed,
+    /// As [`RecvError::Decode`].
+    Decode(CodecError),
+    /// As [`RecvError::OutOfMemory`].
+    OutOfMemory {
+        /// The message's length in bytes.
+        len: usize,
+    },
+}
+
+/// What the errors of the queue's ends have to say, whatever they are called.
+enum Said<'a> {
+    Waiting(&'a str),
+    Closed,
+    ClosedAndEmpty,
+    TooLong(usize, usize),
+    NoMemory(usize),
+    Codec(&'a CodecError),
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Said::Waiting(text) => f.write_str(text),
+            Said::Closed => f.write_str("the queue is closed"),
+            Said::ClosedAndEmpty => f.write_str("the queue is closed and empty"),
+            Said::TooLong(len, limit) => {
+                write!(f, "message too long: {len} bytes, the queue holds at most {limit}")
+            }
+            Said::NoMemory(len) => write!(f, "not enough memory to receive a message of {len} bytes"),
+            Said::Codec(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<T> SendError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendError::Closed(value) | SendError::TooLong { value, .. } | SendError::Encode { value, .. } => {
+                value
+            }
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            SendError::Closed(_) => Said::Closed,
+            SendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            SendError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl<T> TrySendError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            TrySendError::Full(value)
+            | TrySendError::Closed(value)
+            | TrySendError::TooLong { value, .. }
+            | TrySendError::Encode { value, .. } => value,
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            TrySendError::Full(_) => Said::Waiting("the queue is full"),
+            TrySendError::Closed(_) => Said::Closed,
+            TrySendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            TrySendError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl<T> SendTimeoutError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendTimeoutError::TimedOut(value)
+            | SendTimeoutError::Closed(value)
+            | SendTimeoutError::TooLong { value, .. }
+            | SendTimeoutError::Encode { value, .. } => value,
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            SendTimeoutError::TimedOut(_) => Said::Waiting("the queue was full until the time was up"),
+            SendTimeoutError::Closed(_) => Said::Closed,
+            SendTimeoutError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            SendTimeoutError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl RecvError {
+    fn say(&self) -> Said<'_> {
+        match self {
+            RecvError::Closed => Said::ClosedAndEmpty,
+            RecvError::Decode(error) => Said::Codec(error),
+            RecvError::OutOfMemory { len } => Said::NoMemory(*len),
+        }
+    }
+}
+
+impl TryRecvError {
+    fn say(&self) -> Said<'_> {
+        match self {
+            TryRecvError::Empty => Said::Waiting("the queue is empty"),
+            TryRecvError::Closed => Said::ClosedAndEmpty,
+            TryRecvError::Decode(error) => Said::Codec(error),
+            TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
+        }
+    }
+}
+
+impl RecvTimeoutError {
+    fn say(&self) -> Said<'_> {
+        match self {
+            RecvTimeoutError::TimedOut => Said::Waiting("the queue was empty until the time was up"),
+            RecvTimeoutError::Closed => Said::ClosedAndEmpty,
+            RecvTimeoutError::Decode(error) => Said::Codec(error),
+            RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
+        }
+    }
+}
+
+// Debug without a bound on the value: whatever was to be sent, `unwrap` can speak of it.
+macro_rules! speaks_for_itself {
+    ($($error:ident $(<$value:ident>)?),*) => {$(
+        impl$(<$value>)? fmt::Display for $error$(<$value>)? {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.say().fmt(f)
+            }
+        }
+
+        impl$(<$value>)? Error for $error$(<$value>)? {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                match self.say() {
+                    Said::Codec(error) => error.source(),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+speaks_for_itself!(
+    SendError<T>,
+    TrySendError<T>,
+    SendTimeoutError<T>,
+    RecvError,
+    TryRecvError,
+    RecvTimeoutError
+);
+
+macro_rules! debug_as_display {
+    ($($error:ident),*) => {$(
+        impl<T> fmt::Debug for $error<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($error), "({})"), self.say())
+            }
+        }
+    )*};
+}
+debug_as_display!(SendError, TrySendError, SendTimeoutError);
