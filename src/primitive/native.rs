@@ -12,8 +12,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use core::sync::atomic::Ordering;
-pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+pub(crate) use core::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{self, compiler_fence};
 
 use nix::libc;
@@ -373,12 +372,8 @@ struct Thread {
 
 thread_local! {
     static THREAD: Thread = const {
-        Thread {
-            identity: Cell::new(0),
-            head: Cell::new(ptr::null_mut()),
-            held: Cell::new(0),
-            last_place: Cell::new(0),
-        }
+        let (identity, head) = (Cell::new(0), Cell::new(ptr::null_mut()));
+        Thread { identity, head, held: Cell::new(0), last_place: Cell::new(0) }
     };
 }
 
