@@ -66,6 +66,11 @@
 //! - **Barrier** (`sync/raw_barrier.rs`). Arriving is one exchange, which puts the slot that one holds on a list: so it
 //!   is known who has come, not only how many. Each who waits watches another's slot, compared when it can already be
 //!   woken; what a death leaves to do, the bell wakes one for, and that one wakes all.
+//! - **Slots** (`sync/slots.rs`). A row of locks, one for each thread that takes part in an object: a count does not
+//!   say whose part of it died. The kernel gives a dead thread's slot back.
+//! - **RwLock** (`sync/raw_rwlock.rs`). To read is to hold a slot, claimed while no writer was there; the writer shuts
+//!   the door first and looks at the slots then, so one of the two sees the other. Only the holder of the writers' lock
+//!   touches the door, and its heir opens it: nobody waits for the door itself. A dead writer is news if it had begun.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -112,6 +117,11 @@
 //! | `barrier.unrung`              | a round that is over, and sleepers             | the kernel wakes one, and it wakes all |
 //! | `barrier.acting`              | a round that nobody will end                   | the kernel wakes one, which breaks it |
 //! | `barrier.stamped`             | a broken barrier, half reset                   | the next reset                       |
+//! | `slots.raised`                | a free slot that will be looked at             | nobody: it costs a look              |
+//! | `rwlock.claimed`, `rwlock.let_in` | a slot, and the writers' lock, of the dead | the kernel gives them back          |
+//! | `rwlock.shut`                 | a shut door, nothing changed                   | the next holder opens it             |
+//! | `rwlock.changing`             | a shut door, some data new                     | the next holder opens it, all are told |
+//! | `rwlock.opened`               | an open door, the writers' lock of the dead    | the kernel hands it to the next      |
 //! | `value.staged`                | half a spare copy                              | the next writer writes it anew       |
 //! | `array.changing`              | some elements new, the note `OwnerDied`        | the next holder is told              |
 //! | `bell.set`                    | a sleeper's bit and no sleeper                 | the next commit clears it            |

@@ -7,6 +7,7 @@ mod once;
 mod process;
 mod queue;
 mod region;
+mod rwlock;
 mod semaphore;
 
 pub use array::ArrayError;
@@ -18,4 +19,5 @@ pub use queue::{
     CodecError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use region::RegionError;
+pub use rwlock::RwLockError;
 pub use semaphore::{AcquireError, ReleaseError, SemaphoreError};

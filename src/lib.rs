@@ -10,6 +10,7 @@
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
 //! | a section, a signal               | [`Lock`], [`RLock`], [`Event`]                                   |
+//! | what many read and few change     | [`RwLock`]                                                       |
 //! | a number of permits               | [`Semaphore`], [`BoundedSemaphore`]                              |
 //! | a place to wait for each other    | [`Barrier`]                                                      |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
@@ -41,8 +42,8 @@ mod value;
 
 pub use error::{
     AcquireError, ArrayError, BarrierError, CodecError, LockError, NewBarrierError, OnceError, RecvError,
-    RecvTimeoutError, RegionError, ReleaseError, SemaphoreError, SendError, SendTimeoutError, SpawnError,
-    TryRecvError, TrySendError,
+    RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendTimeoutError,
+    SpawnError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -58,7 +59,7 @@ pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{
     Barrier, BarrierWaitResult, BoundedSemaphore, Event, Lock, LockGuard, Once, OnceValue, Permit, RLock,
-    RLockGuard, Semaphore,
+    RLockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
 };
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 

@@ -51,6 +51,8 @@ pub(crate) enum Change {
     StoreBit(u32),
     /// Or in the one bit.
     SetBit(u32),
+    /// Take the one bit out.
+    ClearBit(u32),
     /// Add at most 2047.
     Add(u32),
 }
@@ -58,6 +60,7 @@ pub(crate) enum Change {
 const OP_SET: u32 = 0;
 const OP_ADD: u32 = 1;
 const OP_OR: u32 = 2;
+const OP_ANDN: u32 = 3;
 /// The argument is the exponent of a power of two.
 const ARG_IS_SHIFT: u32 = 8;
 /// The largest argument of 12 signed bits.
@@ -70,6 +73,7 @@ impl Change {
             Change::Clear => (OP_SET, 0),
             Change::StoreBit(bit) => (OP_SET | ARG_IS_SHIFT, bit.trailing_zeros()),
             Change::SetBit(bit) => (OP_OR | ARG_IS_SHIFT, bit.trailing_zeros()),
+            Change::ClearBit(bit) => (OP_ANDN | ARG_IS_SHIFT, bit.trailing_zeros()),
             Change::Add(n) => {
                 assert!(n <= MAX_ADD, "FUTEX_WAKE_OP adds at most {MAX_ADD}, not {n}");
                 (OP_ADD, n)
@@ -352,6 +356,8 @@ mod tests {
             (Change::Clear, 5, 0),
             (Change::StoreBit(1 << 31), 5, 1 << 31),
             (Change::SetBit(2), 5, 7),
+            (Change::ClearBit(1 << 31), 5 | 1 << 31, 5),
+            (Change::ClearBit(1 << 31), 5, 5),
             (Change::Add(MAX_ADD), 5, 5 + MAX_ADD),
         ] {
             let mut word: u32 = before;

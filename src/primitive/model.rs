@@ -17,16 +17,17 @@
 //!   by a wake; a change that is followed by none may also be missed.
 //! - A wake orders what came before it before what the woken thread does next. Nothing may lean on that.
 //! - Orders that loom's reduction leaves out: see [`Loads`].
-//! - loom itself: five threads with the main one; `SeqCst` accesses count as `AcqRel` (`fence(SeqCst)` is modelled);
-//!   weak exchanges never fail by chance; a load never sees a store that comes later in its own thread's order.
-
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the seam")]
+//! - `SeqCst` accesses: loom counts them as `AcqRel`, but it has `fence(SeqCst)`, so each `SeqCst` load comes behind
+//!   one. That is what a store or an exchange and a later load, all `SeqCst`, need of each other; it orders accesses
+//!   around the load that are not `SeqCst` more than the machine need.
+//! - loom itself: five threads with the main one; weak exchanges never fail by chance; a load never sees a store that
+//!   comes later in its own thread's order; a plain store may fall before a concurrent exchange that did not see it.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 pub(crate) use loom::cell::UnsafeCell;
 use loom::sync::atomic;
-pub(crate) use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+pub(crate) use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 #[cfg(test)]
 pub(crate) mod explore;
@@ -39,6 +40,9 @@ pub(crate) const SPINS: u32 = 0;
 pub(crate) const WAITERS: u32 = 0x8000_0000;
 pub(crate) const OWNER_DIED: u32 = 0x4000_0000;
 pub(crate) const TID_MASK: u32 = 0x3fff_ffff;
+
+/// No time, no courtesy.
+pub(crate) const COURTESY: Duration = Duration::ZERO;
 
 pub(crate) fn spin_hint() {
     loom::hint::spin_loop();
@@ -65,6 +69,9 @@ macro_rules! atomic_on_fuel {
             }
 
             pub(crate) fn load(&self, order: atomic::Ordering) -> $int {
+                if order == SeqCst {
+                    fence(SeqCst);
+                }
                 self.access(|word| word.load(order)).unwrap_or(0)
             }
 
@@ -156,6 +163,7 @@ pub(crate) enum Change {
     Clear,
     StoreBit(u32),
     SetBit(u32),
+    ClearBit(u32),
     Add(u32),
 }
 
@@ -218,6 +226,7 @@ impl FutexWord {
             Change::Clear => word.swap(0, AcqRel),
             Change::StoreBit(bit) => word.swap(bit, AcqRel),
             Change::SetBit(bit) => word.fetch_or(bit, AcqRel),
+            Change::ClearBit(bit) => word.fetch_and(!bit, AcqRel),
             Change::Add(n) => {
                 assert!(n <= MAX_ADD, "FUTEX_WAKE_OP adds at most {MAX_ADD}, not {n}");
                 word.fetch_add(n, AcqRel)
@@ -328,6 +337,14 @@ impl Me {
     pub(crate) fn held(self) -> u32 {
         kernel::held(self)
     }
+
+    /// Every search begins at the first place: so that threads meet there.
+    pub(crate) fn last_place(self) -> usize {
+        0
+    }
+
+    /// See [`last_place`](Me::last_place).
+    pub(crate) fn set_last_place(self, _place: usize) {}
 }
 
 pub(crate) fn me() -> Me {

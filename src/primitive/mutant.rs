@@ -69,6 +69,22 @@ pub enum Mutant {
     HeirSettlesNothing,
     /// A guard's slot is freed before its permit is back.
     SlotBeforePermit,
+    /// A reader does not look whether a writer came while it claimed its slot.
+    WriterUnseen,
+    /// The claim of a slot is ordered before nothing that follows.
+    RelaxedClaim,
+    /// A writer looks how many slots there are before it makes newcomers turn back.
+    SlotsBeforeShut,
+    /// A writer does not note that it is about to change the data.
+    ChangeUnnoted,
+    /// A writer lets the next writer in before it lets readers in.
+    FreeBeforeOpen,
+    /// A writer waits for a reader without saying so.
+    WriterUnannounced,
+    /// An upgraded reader that has written leaves those who wait in line asleep.
+    LineStaysAsleep,
+    /// A reader leaves the line with a wake that was the next one's.
+    LeaverKeepsWake,
     /// Memory with a lock that this thread still holds is unmapped.
     UnmapHeldLock,
     /// Who takes a reentrant lock over from the dead goes on at their depth.

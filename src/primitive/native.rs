@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{self, Ordering, compiler_fence};
+pub(crate) use core::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{self, compiler_fence};
 
 use nix::libc;
 
@@ -26,6 +26,9 @@ pub(crate) use crate::os::{
 
 /// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us.
 pub(crate) const SPINS: u32 = 100;
+
+/// How long one who barges lets others go first. Long against a wake (30 us), short against what anybody notices.
+pub(crate) const COURTESY: Duration = Duration::from_millis(2);
 
 /// Tells the CPU that we spin.
 #[inline]
@@ -363,11 +366,15 @@ struct Thread {
     head: Cell<*mut robust_list::Head>,
     /// How many robust words of ours it has linked.
     held: Cell<u32>,
+    /// See [`Me::last_place`].
+    last_place: Cell<usize>,
 }
 
 thread_local! {
-    static THREAD: Thread =
-        const { Thread { identity: Cell::new(0), head: Cell::new(ptr::null_mut()), held: Cell::new(0) } };
+    static THREAD: Thread = const {
+        let (identity, head) = (Cell::new(0), Cell::new(ptr::null_mut()));
+        Thread { identity, head, held: Cell::new(0), last_place: Cell::new(0) }
+    };
 }
 
 /// How many forks lie between the program's start and this process: a copy that a fork made is told from the
@@ -450,6 +457,18 @@ impl Me {
     #[inline]
     fn count_held(self, by: u32) {
         THREAD.with(|thread| thread.held.set(thread.held.get().wrapping_add(by)));
+    }
+
+    /// Where this thread last found a free place in a row: a hint of where to look first.
+    #[inline]
+    pub(crate) fn last_place(self) -> usize {
+        THREAD.with(|thread| thread.last_place.get())
+    }
+
+    /// See [`last_place`](Me::last_place).
+    #[inline]
+    pub(crate) fn set_last_place(self, place: usize) {
+        THREAD.with(|thread| thread.last_place.set(place));
     }
 }
 

@@ -8,9 +8,11 @@ mod once;
 mod owner;
 mod raw_barrier;
 mod raw_lock;
+mod raw_rwlock;
 mod raw_semaphore;
 mod rlock;
 mod round;
+mod rwlock;
 mod semaphore;
 mod slots;
 
@@ -21,6 +23,7 @@ pub use once::{Once, OnceValue};
 pub(crate) use owner::OwnerWord;
 pub(crate) use raw_lock::{Hold, PaddedLock, Patience, RawLock, Refused};
 pub use rlock::{RLock, RLockGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
 
 #[cfg(all(test, loom))]

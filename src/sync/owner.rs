@@ -38,6 +38,12 @@ impl OwnerWord {
         OwnerWord(self.0 | WAITERS)
     }
 
+    /// The same word without WAITERS.
+    #[inline]
+    pub(crate) fn without_waiters(self) -> OwnerWord {
+        OwnerWord(self.0 & !WAITERS)
+    }
+
     /// Owned by `tid`, WAITERS as before.
     #[inline]
     pub(crate) fn taken_by(self, tid: u32) -> OwnerWord {

@@ -17,9 +17,10 @@
 //!   included; but for I4. So while a thread sleeps, WAITERS is set, and need not be set again after a sleep.
 //! - I3: from before the exchange that takes until after the exchange that frees, this thread's pending slot or list
 //!   names the lock; and while it waits, its pending slot does. So if the lock is free with WAITERS, a woken thread is
-//!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies.
-//! - I4: WAITERS goes only together with waking *all*. A contended release that woke nobody leaves it set and notes
-//!   `stale`; the next contended release clears the word and wakes whoever there is.
+//!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies. (Who waits by
+//!   `outlast` is the only one that waits, and owes nobody a wake.)
+//! - I4: WAITERS goes only together with waking *all*, or when nobody can sleep. A contended release that woke nobody
+//!   leaves it set and notes `stale`; the next contended release clears the word and wakes whoever there is.
 //! - I5: a held lock is in the list before the pending slot is emptied, and out of it before the word is freed: once
 //!   it is free another process links it and its `next` is a stranger's.
 //!
@@ -47,8 +48,8 @@ use std::ops::Deref;
 
 use crate::{
     primitive::{
-        Acquire, AtomicU32, Change, Deadline, Me, Mutant, Relaxed, Release, RobustWord, SPINS, WAITERS, Wake,
-        me, me_if, mutant, spin_hint,
+        Acquire, AtomicU32, Change, Deadline, Me, Mutant, Ordering, Relaxed, Release, RobustWord, SPINS,
+        SeqCst, WAITERS, Wake, me, me_if, mutant, spin_hint,
     },
     region::Shareable,
     sync::owner::OwnerWord,
@@ -70,7 +71,7 @@ pub(crate) enum Patience {
 impl Patience {
     pub(crate) const FOREVER: Patience = Patience::Until(None);
 
-    fn deadline(self) -> Option<Deadline> {
+    pub(super) fn deadline(self) -> Option<Deadline> {
         match self {
             Patience::None => None,
             Patience::Until(deadline) => deadline,
@@ -193,13 +194,43 @@ impl RawLock {
 
     #[inline]
     pub(super) fn lock_as(&self, me: Me, patience: Patience) -> Result<Suspicion, Refused> {
+        self.take(me, patience, Acquire, || false)
+    }
+
+    /// Takes the lock if that needs no waiting, by an exchange that stands in the one order of all SeqCst accesses.
+    #[inline]
+    pub(super) fn claim(&self, me: Me) -> Result<Suspicion, Refused> {
+        self.take(me, Patience::None, if mutant(Mutant::RelaxedClaim) { Acquire } else { SeqCst }, || false)
+    }
+
+    /// Takes the lock, but asks `leave` before each sleep: told so, it refuses by `WouldBlock`. It leaves only a lock
+    /// that another holds, whose release then wakes the next: so it takes no wake with it.
+    #[inline]
+    pub(super) fn lock_unless(
+        &self,
+        me: Me,
+        patience: Patience,
+        leave: impl FnMut() -> bool,
+    ) -> Result<Suspicion, Refused> {
+        self.take(me, patience, Acquire, leave)
+    }
+
+    /// `order` is that of the exchange that takes: Acquire at least.
+    #[inline]
+    fn take(
+        &self,
+        me: Me,
+        patience: Patience,
+        order: Ordering,
+        leave: impl FnMut() -> bool,
+    ) -> Result<Suspicion, Refused> {
         self.robust.announce(me);
         // CRASH(lock.pending): nothing is ours yet; if the word is free and somebody sleeps, the kernel wakes one.
         // ORDERING(handover): Acquire, so that we see what the last holder wrote.
         // ORDERING(inherit): the same, after the kernel's exchange.
-        let seen = match self.robust.compare_exchange(0, me.tid, Acquire, Relaxed) {
+        let seen = match self.robust.compare_exchange(0, me.tid, order, Relaxed) {
             Ok(free) => OwnerWord(free),
-            Err(_) => self.lock_contended(patience)?,
+            Err(_) => self.lock_contended(patience, order, leave)?,
         };
         // CRASH(lock.taken): the pending slot names a word that holds our TID: the kernel marks it.
         self.robust.link(me);
@@ -212,20 +243,29 @@ impl RawLock {
 
     /// The way through when the word is not simply 0. Refused, it empties the pending slot.
     #[cold]
-    fn lock_contended(&self, patience: Patience) -> Result<OwnerWord, Refused> {
+    fn lock_contended(
+        &self,
+        patience: Patience,
+        order: Ordering,
+        mut leave: impl FnMut() -> bool,
+    ) -> Result<OwnerWord, Refused> {
         let me = me();
         let mut spins = SPINS;
         let mut expired = false;
         // ORDERING: Relaxed, a first guess; the exchanges below decide.
         let mut seen = OwnerWord(self.robust.load(Relaxed));
         loop {
+            if mutant(Mutant::LeaverKeepsWake) && seen.is_free() && leave() {
+                me.retract();
+                return Err(Refused::WouldBlock);
+            }
             if seen.is_free() {
                 let mut ours = seen.taken_by(me.tid).0; // I2
                 if mutant(Mutant::HeirForgetsWaiters) && seen.owner_died() {
                     ours = me.tid;
                 }
                 // ORDERING(handover), ORDERING(inherit): as in `lock`.
-                match self.robust.compare_exchange(seen.0, ours, Acquire, Relaxed) {
+                match self.robust.compare_exchange(seen.0, ours, order, Relaxed) {
                     Ok(_) => return Ok(seen),
                     Err(now) => seen = OwnerWord(now),
                 }
@@ -260,6 +300,10 @@ impl RawLock {
                     }
                 }
             }
+            if leave() {
+                me.retract();
+                return Err(Refused::WouldBlock);
+            }
             if mutant(Mutant::WaiterNotPending) {
                 me.retract();
             }
@@ -270,6 +314,67 @@ impl RawLock {
             // ORDERING: Relaxed, a guess; the exchange decides.
             seen = OwnerWord(self.robust.load(Relaxed));
         }
+    }
+
+    /// Waits until the thread that holds the lock now holds it no more, and leaves the lock to others. (If it comes
+    /// back unseen, that too is waited for.)
+    ///
+    /// One thread at a time may wait so, and for such a lock nobody may wait otherwise: then nobody else is owed the
+    /// wake that it gets, and it may die with it. So the pending slot need not name the word.
+    #[inline]
+    pub(super) fn outlast(&self, me: Me, patience: Patience) -> Result<(), Refused> {
+        // SeqCst, for those who took it by `claim`.
+        // ORDERING(handover): Acquire in this and below, so that we come behind what the holder did.
+        let seen = OwnerWord(self.robust.load(SeqCst));
+        if seen.is_free() { Ok(()) } else { self.outlast_holder(me, patience, seen) }
+    }
+
+    #[cold]
+    fn outlast_holder(&self, me: Me, patience: Patience, mut seen: OwnerWord) -> Result<(), Refused> {
+        let holder = seen.owner();
+        let mut spins = SPINS;
+        let mut expired = false;
+        loop {
+            if seen.owner() != holder {
+                if seen.is_free() && seen.has_waiters() {
+                    // Nobody sleeps here any more (I4), so who comes next is spared two system calls.
+                    // ORDERING: Relaxed, it carries nothing and may fail.
+                    let _ = self.robust.compare_exchange(seen.0, seen.without_waiters().0, Relaxed, Relaxed);
+                }
+                return Ok(());
+            }
+            match patience {
+                Patience::None => return Err(Refused::WouldBlock),
+                Patience::Until(_) if holder == me.tid => return Err(Refused::AlreadyHeld),
+                Patience::Until(_) if expired => return Err(Refused::TimedOut),
+                Patience::Until(_) => {}
+            }
+            if spins > 0 {
+                spins -= 1;
+                spin_hint();
+                seen = OwnerWord(self.robust.load(Acquire));
+                continue;
+            }
+            if !seen.has_waiters() && !mutant(Mutant::WriterUnannounced) {
+                // ORDERING: as in `lock_contended`; a failure is a load, Acquire as above.
+                match self.robust.compare_exchange(seen.0, seen.with_waiters().0, Relaxed, Acquire) {
+                    Ok(_) => seen = seen.with_waiters(),
+                    Err(now) => {
+                        seen = OwnerWord(now);
+                        continue;
+                    }
+                }
+            }
+            expired = self.robust.wait(seen.0, patience.deadline()) == Wake::TimedOut;
+            seen = OwnerWord(self.robust.load(Acquire));
+        }
+    }
+
+    /// Wakes all who wait for the lock, while the caller holds on to it: they look again at what they wait for. One
+    /// that is on its way to sleep finds the word changed (I4). WAKE_OP is a full barrier: what was stored before is
+    /// seen by whoever sets WAITERS again.
+    pub(super) fn rouse(&self) {
+        self.robust.change_and_wake(Change::ClearBit(WAITERS), u32::MAX);
     }
 
     /// What to report when the word or the note speaks of trouble.

@@ -19,23 +19,21 @@
 //! - S2: a slot whose holder died says so to whoever takes it next, once.
 //!
 //! # Ordering edges
-//! - `claim`: the exchanges that raise `used` and take the slot are both sequentially consistent in effect: each is a
-//!   read-modify-write, and the claimant fences before it reads the word that may turn it back.
+//! - `claim`: the look at `used` or the exchange that raises it, the exchange that takes the slot, and the claimant's
+//!   next look at the word that may turn it back, are SeqCst, in this order; and so are the newcomers' word's change,
+//!   the look at `used` and the looks at the slots, in that order, of who goes through the slots. In the one order of
+//!   them all either the claimant's look comes behind the change, or the claim before the look at the slot.
 //!
-//! A death leaves a slot free and marked, and `used` too high by at most one: neither needs repair.
-
-use std::cell::Cell;
+//! # Crash points
+//! - `slots.raised`: `used` is too high by one, and the slot is free. It stays so, and costs a look.
+//!
+//! A death leaves a slot free and marked. Neither needs repair.
 
 use crate::{
     primitive::{AtomicU32, Me, Relaxed, SeqCst},
     region::Shareable,
-    sync::raw_lock::{Patience, RawLock, Suspicion},
+    sync::raw_lock::{RawLock, Suspicion},
 };
-
-thread_local! {
-    /// Where this thread found its last slot: tried first.
-    pub(super) static LAST: Cell<usize> = const { Cell::new(0) };
-}
 
 /// One thread's part in an object. A cache line each, so that threads do not fight for lines.
 #[repr(C, align(64))]
@@ -59,6 +57,7 @@ impl Slot {
 }
 
 /// The slots of an object, and how many of them were ever used.
+#[derive(Clone, Copy)]
 pub(crate) struct Slots<'a> {
     pub(crate) slots: &'a [Slot],
     pub(crate) used: &'a AtomicU32,
@@ -68,29 +67,60 @@ impl<'a> Slots<'a> {
     /// Holds a free slot, one whose holder died included; none if all are held. Says where, and whether it was a
     /// dead one's.
     #[inline]
-    pub(crate) fn claim(&self, me: Me) -> Option<(usize, Suspicion)> {
-        let first = LAST.get();
-        let places = (first..self.slots.len()).chain(0..first.min(self.slots.len()));
-        for place in places {
-            // ORDERING: Relaxed, a first guess.
-            if !self.slots[place].lock.state().is_free() {
-                continue;
-            }
-            self.raise(place); // S1
-            if let Ok(suspicion) = self.slots[place].lock.lock_as(me, Patience::None) {
-                LAST.set(place);
-                return Some((place, suspicion));
+    pub(crate) fn claim(self, me: Me) -> Option<(usize, Suspicion)> {
+        let last = me.last_place();
+        if last < self.slots.len()
+            && let Some(suspicion) = self.claim_at(me, last)
+        {
+            return Some((last, suspicion));
+        }
+        self.search(me)
+    }
+
+    /// Looks through all: once by a look, then by trying. It gives up when it has twice been refused by the same
+    /// holders: then there was a moment between at which all were held, and none has been missed because its holder
+    /// moved meanwhile.
+    #[cold]
+    fn search(self, me: Me) -> Option<(usize, Suspicion)> {
+        let mut claimed = (0..self.slots.len()).find_map(|place| Some((place, self.claim_at(me, place)?)));
+        let mut before = None;
+        while claimed.is_none() {
+            let mut holders = 0_u64;
+            claimed = self.slots.iter().enumerate().find_map(|(place, slot)| {
+                self.raise(place); // S1
+                // ORDERING(claim): the exchange is SeqCst.
+                let suspicion = slot.lock.claim(me).ok();
+                let holder = slot.lock.state().owner();
+                holders = holders.wrapping_mul(0x0100_0000_01b3).wrapping_add(u64::from(holder));
+                Some((place, suspicion?))
+            });
+            if claimed.is_none() && before.replace(holders) == Some(holders) {
+                return None;
             }
         }
-        None
+        claimed.inspect(|&(place, _)| me.set_last_place(place))
+    }
+
+    /// Holds the slot, if it looks free.
+    #[inline]
+    fn claim_at(self, me: Me, place: usize) -> Option<Suspicion> {
+        let slot = &self.slots[place];
+        // A look spares the exchange, and the cache line.
+        if !slot.lock.state().is_free() {
+            return None;
+        }
+        self.raise(place); // S1
+        // CRASH(slots.raised): no more than a slot that will be looked at.
+        // ORDERING(claim): the exchange is SeqCst.
+        slot.lock.claim(me).ok()
     }
 
     /// Makes `used` lie above `place`.
     #[inline]
-    fn raise(&self, place: usize) {
+    fn raise(self, place: usize) {
         let need = place as u32 + 1;
-        // ORDERING(claim): Relaxed, a value that was seen to be large enough stays so.
-        let mut used = self.used.load(Relaxed);
+        // ORDERING(claim): SeqCst, so that we come behind who raised it; and so is the exchange.
+        let mut used = self.used.load(SeqCst);
         while used < need {
             match self.used.compare_exchange(used, need, SeqCst, Relaxed) {
                 Ok(_) => return,
@@ -101,8 +131,13 @@ impl<'a> Slots<'a> {
 
     /// The slots that may be held.
     #[inline]
-    pub(crate) fn used(&self) -> &'a [Slot] {
+    pub(crate) fn used(self) -> &'a [Slot] {
         // ORDERING(claim): SeqCst, so that who could not be turned back any more is seen.
         &self.slots[..(self.used.load(SeqCst) as usize).min(self.slots.len())]
+    }
+
+    /// Whether the calling thread holds one of them.
+    pub(crate) fn holds_one(self, me: Me) -> bool {
+        self.used().iter().any(|slot| slot.lock.state().owner() == me.tid)
     }
 }

@@ -40,6 +40,8 @@ mod rlock;
 #[cfg(target_arch = "x86_64")]
 mod run;
 #[cfg(target_arch = "x86_64")]
+mod rwlock;
+#[cfg(target_arch = "x86_64")]
 mod scenario;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;

@@ -128,6 +128,10 @@ mod hunting {
         caught_by(Mutant::BellNotPassedOn, &["Barrier::wait: woken by a death before it, sleeper before"]),
         caught_by(Mutant::RoundWakesOne, &["Barrier::wait: last, two sleepers"]),
         caught_by(Mutant::LastLooksAway, &["Barrier::wait: last, a dead party"]),
+        caught_by(Mutant::ChangeUnnoted, &["RwLock::write: alone"]),
+        caught_by(Mutant::WriterUnannounced, &["RwLock::unlock of a share: writer asleep"]),
+        caught_by(Mutant::LineStaysAsleep, &["RwLock::read, unlock: woken by an upgrade taken back, line"]),
+        caught_by(Mutant::LeaverKeepsWake, &["RwLock::read, unlock: woken, line"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

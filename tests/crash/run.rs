@@ -13,7 +13,7 @@ use crate::{
     barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    event, lock, mutants, queue, rlock,
+    event, lock, mutants, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, trace, value,
 };
@@ -28,6 +28,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(rlock::scenarios());
     all.extend(semaphore::scenarios());
     all.extend(barrier::scenarios());
+    all.extend(rwlock::scenarios());
     all
 }
 

@@ -5,4 +5,5 @@ mod event;
 mod lock;
 mod once;
 mod rlock;
+mod rwlock;
 mod semaphore;

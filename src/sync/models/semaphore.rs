@@ -17,13 +17,11 @@ use crate::{
     sync::{
         Patience,
         raw_semaphore::{NotAcquired, RawSemaphore},
-        slots::LAST,
     },
 };
 
 /// A semaphore of `bound` permits, `free` of which are free, and room for `holders` guards.
 fn semaphore(free: u32, bound: u32, holders: usize) -> RawSemaphore {
-    LAST.set(0); // Every execution begins alike.
     RawSemaphore::new_in(&Region::anonymous(1).unwrap(), free, bound, holders).unwrap()
 }
 
