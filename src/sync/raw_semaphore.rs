@@ -113,7 +113,7 @@ impl Count {
     /// A guard fewer, and its permit free. There is a guard.
     #[inline]
     pub(super) fn without_guard(self) -> Count {
-        Count(self.0 - GUARD + PERMIT)
+        Count(self.0 + (PERMIT - GUARD))
     }
 
     /// `n` permits more, if that is not more than `bound` (P1).
@@ -239,9 +239,13 @@ impl RawSemaphore {
     /// Takes `n` permits, all or none, waiting for them as long as `patience` lasts.
     #[inline]
     pub(crate) fn acquire(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
-        if self.take(|seen| seen.less(n, Who::Newcomer)) {
-            return Ok(());
-        }
+        if self.take(|seen| seen.less(n, Who::Newcomer)) { Ok(()) } else { self.acquire_in_line(n, patience) }
+    }
+
+    /// Apart, so that the fast path puts nothing on the stack for it: an exchange waits until stores are done.
+    #[cold]
+    #[inline(never)]
+    fn acquire_in_line(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
         self.stand_in_line(n, patience, |who| Ok(self.take(|seen| seen.less(n, who)).then_some(())))
     }
 
@@ -265,7 +269,7 @@ impl RawSemaphore {
     #[inline]
     pub(crate) fn release(&self, n: u32) -> Result<(), Count> {
         let bound = self.bound();
-        self.give(|seen| seen.more(n, bound))
+        self.give(move |seen| seen.more(n, bound))
     }
 
     /// Makes a change that adds free permits, unless it is none for the count that stands. Wakes the head, if it
@@ -290,6 +294,7 @@ impl RawSemaphore {
 
     /// [`give`](Self::give) to a head that sleeps (P4).
     #[cold]
+    #[inline(never)]
     fn give_to_sleeper(&self, change: impl Fn(Count) -> Option<Count>) -> Result<(), Count> {
         let me = me();
         if !mutant(Mutant::BellNotPending) {
