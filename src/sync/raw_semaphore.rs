@@ -127,7 +127,7 @@ impl Count {
     #[inline]
     fn more_alone(self, n: u32, limit: Limit) -> Option<Count> {
         let next = u64::from(self.0) + u64::from(n) * u64::from(PERMIT);
-        (self.0 % PERMIT == 0 && next <= limit.0).then_some(Count(next as u32))
+        (self.0.is_multiple_of(PERMIT) && next <= limit.0).then_some(Count(next as u32))
     }
 }
 
@@ -509,7 +509,7 @@ mod tests {
         let more = |count: Count, n, bound| {
             let alone = count.more_alone(n, Limit::new(bound));
             let more = count.more(n, Limit::new(bound));
-            assert!(alone == more || alone.is_none() && count.0 % PERMIT != 0);
+            assert!(alone == more || alone.is_none() && !count.0.is_multiple_of(PERMIT));
             more
         };
         assert_eq!(more(count(3, 4, true), 2, 9), Some(count(5, 4, true)));
