@@ -39,8 +39,8 @@ impl Posix {
     fn turn(&self) {
         // SAFETY: initialised in `new`.
         unsafe {
-            black_box(libc::sem_wait(self.raw()));
-            black_box(libc::sem_post(self.raw()));
+            assert_eq!(libc::sem_wait(self.raw()), 0);
+            assert_eq!(libc::sem_post(self.raw()), 0);
         }
     }
 }
@@ -83,8 +83,8 @@ fn main() {
 
 #[inline]
 fn plain_turn(semaphore: &Semaphore) {
-    black_box(semaphore.acquire()).expect("nobody else is here");
-    black_box(semaphore.release()).expect("it was taken");
+    assert!(semaphore.acquire().is_ok());
+    assert!(semaphore.release().is_ok());
 }
 
 /// Nanoseconds per call in a round.

@@ -72,7 +72,7 @@ impl Transfer {
     }
 
     fn from_slot(place: usize, before: Count) -> Transfer {
-        Transfer((place as u32) << 11 | (before.guards() - 1))
+        Transfer((place as u32) << 11 | before.without_guard().guards())
     }
 
     fn guards(self) -> u32 {
@@ -180,7 +180,7 @@ impl RawSemaphore {
             self.words.last.store(transfer.0, Relaxed);
         }
         if mutant(Mutant::HeirSettlesNothing) && made {
-            self.row[transfer.place()].notes[0].store(transfer.note(), Relaxed);
+            self.put_down(transfer);
         }
         made
     }
@@ -192,8 +192,16 @@ impl RawSemaphore {
         }
         // ORDERING: Relaxed, carried by the ledger: so is the number of guards, which changes under it only.
         let last = Transfer(self.words.last.load(Relaxed));
-        if let Some(slot) = self.row.get(last.place()).filter(|_| last.guards() == self.count().guards()) {
-            slot.notes[0].store(last.note(), Relaxed);
+        if last.guards() == self.count().guards() {
+            self.put_down(last);
+        }
+    }
+
+    /// Stores the note of a slot. (There is none when `last` is as in the beginning, and there are no slots.)
+    fn put_down(&self, transfer: Transfer) {
+        if let Some(slot) = self.row.get(transfer.place()) {
+            // ORDERING: Relaxed, carried by the ledger.
+            slot.notes[0].store(transfer.note(), Relaxed);
         }
     }
 

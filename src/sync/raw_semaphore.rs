@@ -9,10 +9,10 @@
 //!
 //! `bell` is always 0: it is what the kernel rings when one dies who was about to wake the head.
 //! `line` is held by the head: by one thread that waits for permits. The others that wait, wait for `line`.
-//! `bound` is the most that free permits and guards may come to. It never changes.
+//! `limit` is the most that free permits and guards may come to. It never changes.
 //!
 //! # Invariants
-//! - P1: free permits and guards together never exceed `bound`: whoever adds looks at both in the word that it
+//! - P1: free permits and guards together never exceed `limit`: whoever adds looks at both in the word that it
 //!   exchanges.
 //! - P2: while SLEEPER is set, only the holder of `line` takes permits, by guard or without. So nobody gets past a head
 //!   that sleeps, be it one that waits for many permits.
@@ -113,13 +113,31 @@ impl Count {
     /// A guard fewer, and its permit free. There is a guard.
     #[inline]
     pub(super) fn without_guard(self) -> Count {
-        Count(self.0 - GUARD + PERMIT)
+        Count(self.0 + (PERMIT - GUARD))
     }
 
-    /// `n` permits more, if that is not more than `bound` (P1).
+    /// `n` permits more, if there are then no more than `limit` says (P1).
     #[inline]
-    fn more(self, n: u32, bound: u32) -> Option<Count> {
-        (n <= bound && self.free() + self.guards() <= bound - n).then(|| Count(self.0 + n * PERMIT))
+    fn more(self, n: u32, limit: Limit) -> Option<Count> {
+        let all = u64::from(self.free()) + u64::from(self.guards()) + u64::from(n);
+        (all * u64::from(PERMIT) <= limit.0).then(|| Count(self.0 + n * PERMIT))
+    }
+
+    /// The same, if there are neither guards nor a sleeper: told by one comparison.
+    #[inline]
+    fn more_alone(self, n: u32, limit: Limit) -> Option<Count> {
+        let next = u64::from(self.0) + u64::from(n) * u64::from(PERMIT);
+        (self.0.is_multiple_of(PERMIT) && next <= limit.0).then_some(Count(next as u32))
+    }
+}
+
+/// The most that free permits and guards may come to, as a word with so many free permits.
+#[derive(Clone, Copy)]
+struct Limit(u64);
+
+impl Limit {
+    fn new(bound: u32) -> Limit {
+        Limit(u64::from(bound) * u64::from(PERMIT))
     }
 }
 
@@ -146,7 +164,7 @@ pub(crate) enum NotAcquired {
 pub(crate) struct Words {
     pub(super) word: FutexWord,
     pub(super) bell: Bell,
-    bound: u32,
+    limit: Limit,
     used: AtomicU32,
     /// See `ledger.rs`, as for `ledger`.
     pub(super) last: AtomicU32,
@@ -189,7 +207,7 @@ impl RawSemaphore {
         let words = Words {
             word: FutexWord::new(permits * PERMIT),
             bell: Bell::new(),
-            bound,
+            limit: Limit::new(bound),
             used: AtomicU32::new(0),
             last: AtomicU32::new(0),
             line: RawLock::new(),
@@ -202,7 +220,7 @@ impl RawSemaphore {
     /// The most that free permits and guards may come to.
     #[inline]
     pub(crate) fn bound(&self) -> u32 {
-        self.words.bound
+        (self.words.limit.0 / u64::from(PERMIT)) as u32
     }
 
     /// How many guards can be out at once.
@@ -239,9 +257,13 @@ impl RawSemaphore {
     /// Takes `n` permits, all or none, waiting for them as long as `patience` lasts.
     #[inline]
     pub(crate) fn acquire(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
-        if self.take(|seen| seen.less(n, Who::Newcomer)) {
-            return Ok(());
-        }
+        if self.take(|seen| seen.less(n, Who::Newcomer)) { Ok(()) } else { self.acquire_in_line(n, patience) }
+    }
+
+    /// Apart, as `release_in_company` is.
+    #[cold]
+    #[inline(never)]
+    fn acquire_in_line(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
         self.stand_in_line(n, patience, |who| Ok(self.take(|seen| seen.less(n, who)).then_some(())))
     }
 
@@ -264,8 +286,24 @@ impl RawSemaphore {
     /// Gives `n` permits back; the count that forbids it, if they would be more than there may be.
     #[inline]
     pub(crate) fn release(&self, n: u32) -> Result<(), Count> {
-        let bound = self.bound();
-        self.give(|seen| seen.more(n, bound))
+        // ORDERING: Relaxed, a first guess; the exchange decides.
+        let seen = Count(self.words.word.load(Relaxed));
+        if let Some(next) = seen.more_alone(n, self.words.limit) {
+            let release = if mutant(Mutant::RelaxedRelease) { Relaxed } else { Release };
+            // ORDERING(permit): Release, so that the next holder sees what we wrote.
+            if self.words.word.compare_exchange(seen.0, next.0, release, Relaxed).is_ok() {
+                return Ok(());
+            }
+        }
+        self.release_in_company(n)
+    }
+
+    /// Apart, so that nobody's company costs who is alone: an exchange waits until all before it is done.
+    #[cold]
+    #[inline(never)]
+    fn release_in_company(&self, n: u32) -> Result<(), Count> {
+        let limit = self.words.limit;
+        self.give(move |seen| seen.more(n, limit))
     }
 
     /// Makes a change that adds free permits, unless it is none for the count that stands. Wakes the head, if it
@@ -279,9 +317,8 @@ impl RawSemaphore {
             if seen.has_sleeper() {
                 return self.give_to_sleeper(change);
             }
-            let release = if mutant(Mutant::RelaxedRelease) { Relaxed } else { Release };
-            // ORDERING(permit): Release, so that the next holder sees what we wrote.
-            match self.words.word.compare_exchange(seen.0, next.0, release, Relaxed) {
+            // ORDERING(permit): Release, as in `release`.
+            match self.words.word.compare_exchange(seen.0, next.0, Release, Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(now) => seen = Count(now),
             }
@@ -290,6 +327,7 @@ impl RawSemaphore {
 
     /// [`give`](Self::give) to a head that sleeps (P4).
     #[cold]
+    #[inline(never)]
     fn give_to_sleeper(&self, change: impl Fn(Count) -> Option<Count>) -> Result<(), Count> {
         let me = me();
         if !mutant(Mutant::BellNotPending) {
@@ -468,11 +506,24 @@ mod tests {
 
     #[test]
     fn guards_count_against_the_bound() {
-        assert_eq!(count(3, 4, true).more(2, 9), Some(count(5, 4, true)));
-        assert_eq!(count(3, 4, true).more(3, 9), None);
-        assert_eq!(count(0, 0, false).more(MAX_PERMITS, MAX_PERMITS), Some(count(MAX_PERMITS, 0, false)));
-        assert_eq!(count(0, 0, false).more(u32::MAX, MAX_PERMITS), None);
-        assert_eq!(count(MAX_PERMITS - 1, 1, false).more(1, MAX_PERMITS), None);
+        let more = |count: Count, n, bound| {
+            let alone = count.more_alone(n, Limit::new(bound));
+            let more = count.more(n, Limit::new(bound));
+            assert!(alone == more || alone.is_none() && !count.0.is_multiple_of(PERMIT));
+            more
+        };
+        assert_eq!(more(count(3, 4, true), 2, 9), Some(count(5, 4, true)));
+        assert_eq!(more(count(3, 4, true), 3, 9), None);
+        assert_eq!(more(count(3, 0, true), 6, 9), Some(count(9, 0, true)));
+        assert_eq!(more(count(3, 0, false), 6, 9), Some(count(9, 0, false)));
+        assert_eq!(more(count(3, 0, false), 7, 9), None);
+        assert_eq!(more(count(0, 0, false), 1, 0), None);
+        let full = count(MAX_PERMITS, 0, false);
+        assert_eq!(more(count(0, 0, false), MAX_PERMITS, MAX_PERMITS), Some(full));
+        assert_eq!(more(full, 0, MAX_PERMITS), Some(full));
+        assert_eq!(more(full, 1, MAX_PERMITS), None);
+        assert_eq!(more(count(0, 0, false), u32::MAX, MAX_PERMITS), None);
+        assert_eq!(more(count(MAX_PERMITS - 1, 1, false), 1, MAX_PERMITS), None);
     }
 
     #[test]

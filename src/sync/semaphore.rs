@@ -9,7 +9,7 @@ use crate::{
     region::{Region, in_arena},
     sync::{
         raw_lock::{MAX_HELD, Patience},
-        raw_semaphore::{MAX_HOLDERS, MAX_PERMITS, NotAcquired, RawSemaphore},
+        raw_semaphore::{Count, MAX_HOLDERS, MAX_PERMITS, NotAcquired, RawSemaphore},
     },
 };
 
@@ -210,12 +210,17 @@ impl Semaphore {
     #[inline]
     pub fn release_many(&self, n: usize) -> Result<(), ReleaseError> {
         let most = n.min(u32::MAX as usize) as u32;
-        self.raw.release(most).map_err(|count| ReleaseError::TooMany {
-            released: n,
+        self.raw.release(most).map_err(|count| self.too_many(n, count))
+    }
+
+    #[cold]
+    fn too_many(&self, released: usize, count: Count) -> ReleaseError {
+        ReleaseError::TooMany {
+            released,
             available: count.free() as usize,
             guarded: count.guards() as usize,
             limit: self.raw.bound() as usize,
-        })
+        }
     }
 
     /// Takes a permit by a guard, waiting for one as long as it takes.
