@@ -109,7 +109,6 @@ mod hunting {
         caught_by(Mutant::SetThenWake, &["Event::set: sleeper"]),
         caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
         caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),
-        caught_by(Mutant::SleepUnguarded, &["Barrier::wait: stopped sleeper"]),
         caught_by(Mutant::BellNotPending, &["Barrier::wait: sleeper"]),
         caught_by(Mutant::BellNotPassedOn, &["Barrier::wait: woken by a death before it, sleeper before"]),
         caught_by(Mutant::RoundWakesOne, &["Barrier::wait: last, two sleepers"]),
