@@ -122,7 +122,6 @@ mod hunting {
         caught_by(Mutant::HeirSettlesNothing, &["drop of a permit: another held"]),
         caught_by(Mutant::HeirSettlesNothing, &["Semaphore::permit: alone"]),
         caught_by(Mutant::SlotBeforePermit, &["drop of a permit: alone"]),
-        caught_by(Mutant::SleepUnguarded, &["Barrier::wait: stopped sleeper"]),
         caught_by(Mutant::PartyNotPending, &["Barrier::wait: sleeper"]),
         caught_by(Mutant::BellNotPassedOn, &["Barrier::wait: woken by a death before it, sleeper before"]),
         caught_by(Mutant::RoundWakesOne, &["Barrier::wait: last, two sleepers"]),
