@@ -24,7 +24,7 @@
 //! - B2: from before its first exchange until after the wake that it owes, the pending slot of a thread names the bell,
 //!   or it holds the bell. Only while it takes a slot it names that. So at a death one who sleeps is woken by the bell;
 //!   and while the bell is held, at its release, or at the death of its holder: WAITERS is always set.
-//! - B3: who is woken by the bell wakes all who sleep on the word; everybody does. (It may have slept since an earlier
+//! - B3: who is woken by the bell wakes all: everybody sleeps on the word as well. (It may have slept since an earlier
 //!   round, and the news be for another.)
 //! - B4: who wants to sleep has first found the one alive whom it watches, and this is compared again when the bell can
 //!   already wake it: the first to arrive watches the newest, and with it that there is none newer; every other
@@ -49,7 +49,7 @@
 //!
 //! # Crash points
 //! - `barrier.claimed`: a slot is held, and its holder has not arrived. The kernel marks it; nobody waits for it.
-//! - `barrier.arrived`: in the list. The kernel marks the slot and rings the bell: whoever hears it breaks the round.
+//! - `barrier.arrived`: in the list. The kernel marks the slot and rings the bell; whoever watches it breaks the round.
 //! - `barrier.unrung`: the round is over or broken, and nobody has been woken. The kernel rings the bell.
 //! - `barrier.acting`: the leader holds the bell. The kernel marks it and wakes one, which breaks the round.
 //! - `barrier.stamped`: some of a broken round have been told why, and it is still broken. The next reset goes on.
@@ -445,8 +445,8 @@ impl<'a> Meeting<'a> {
         }))
     }
 
-    /// Takes the bell, or sleeps while somebody has it and the word is as `seen`. Says whether the time is up. (Never
-    /// as those do who wait for a lock: the wake of a release may go to one who does not want the lock, and wakes all.)
+    /// Takes the bell, or sleeps while somebody has it and the word is as `seen`. Says whether the time is up. (Not as
+    /// those do who wait for a lock: the wake of a release may go to one who does not want the lock, and wakes all.)
     fn lead(self, stay: &mut Stay<'a>, seen: Word, deadline: Option<Deadline>) -> bool {
         stay.leads = self.raw.bell.lock_as(stay.me, Patience::None).is_ok();
         if stay.leads {
