@@ -25,7 +25,7 @@ use pshared::{Process, current_process, parent_process};
 use support::page::Page;
 
 fn main() -> ExitCode {
-    support::main(support::tests![
+    let tests = support::tests![
         a_child_ends_however_its_parent_ends,
         a_detached_child_ends_with_its_parent_all_the_same,
         a_child_that_may_outlive_its_parent_goes_on,
@@ -40,7 +40,13 @@ fn main() -> ExitCode {
         a_parent_killed_at_any_moment_leaves_nobody,
         trees_killed_at_random_leave_nobody,
         a_child_sees_its_parent_end,
-    ])
+    ];
+    let needs: [(_, support::Need); 3] = [
+        ("a_child_that_became_another_user_ends_too", support::needs_root),
+        ("under_number_one_a_child_lives_and_ends_as_elsewhere", support::needs_pid_namespaces),
+        ("in_a_new_pid_namespace_a_child_lives", support::needs_pid_namespaces),
+    ];
+    support::main_where(tests, &needs)
 }
 
 fn sleep_for_ever() {
@@ -49,23 +55,34 @@ fn sleep_for_ever() {
     }
 }
 
-/// Waits for an orphan that has come to us, which must have been killed, or have left before it ran anything.
-fn was_killed(pid: u32) {
-    let status = waitpid(Pid::from_raw(pid as i32), None).unwrap();
-    assert!(
-        matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _) | WaitStatus::Exited(_, 125)),
-        "{status:?}"
-    );
+/// What a child runs here: from when its number stands in the page, only a signal can be its end.
+fn note_and_sleep(page: &Page, place: usize) {
+    page.set(place, std::process::id());
+    sleep_for_ever();
 }
 
-/// Forks a parent that notes its child's number in the page's first word and then does `end`.
+/// Waits for an orphan that has come to us, which must have been killed.
+fn was_killed(pid: u32) {
+    let status = waitpid(Pid::from_raw(pid as i32), None).unwrap();
+    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
+}
+
+/// Waits until the page has a word in that place; `parent` is to write it, or to have it written.
+fn noted(parent: &support::Child, page: &Page, place: usize) -> u32 {
+    support::until(|| page.get(place) != 0 || parent.has_ended());
+    assert_ne!(page.get(place), 0, "the parent ended too early");
+    page.get(place)
+}
+
+/// Forks a parent of a child that notes its number in the page's first word; once that is there the parent does `end`.
 fn parent_of_a_sleeper(page: &Page, end: impl FnOnce()) -> support::Child {
     let parent = support::fork_child(|| {
-        let child = Process::spawn(sleep_for_ever).unwrap();
-        page.set(0, child.pid());
+        let child = Process::spawn(|| note_and_sleep(page, 0)).unwrap();
+        support::until(|| page.get(0) != 0);
+        assert_eq!(page.get(0), child.pid());
         end();
     });
-    support::until(|| page.get(0) != 0);
+    support::until(|| page.get(0) != 0 || parent.has_ended());
     parent
 }
 
@@ -92,13 +109,12 @@ fn a_child_ends_however_its_parent_ends() {
 fn a_detached_child_ends_with_its_parent_all_the_same() {
     let page = Page::new();
     let parent = support::fork_child(|| {
-        let pid = Process::spawn(sleep_for_ever).unwrap().pid(); // the handle is dropped here
-        page.set(0, pid);
+        drop(Process::spawn(|| note_and_sleep(&page, 0)).unwrap());
         sleep_for_ever();
     });
-    support::until(|| page.get(0) != 0);
+    let child = noted(&parent, &page, 0);
     parent.kill();
-    was_killed(page.get(0));
+    was_killed(child);
 }
 
 fn a_child_that_may_outlive_its_parent_goes_on() {
@@ -121,14 +137,14 @@ fn a_daemon_never_outlives_its_parent() {
             .spawn(|| {
                 assert!(current_process().is_daemon());
                 // What a daemon starts is a daemon too.
-                let inner = Process::builder().outlive_parent(true).spawn(sleep_for_ever).unwrap();
+                let inner = Process::builder().outlive_parent(true);
+                let inner = inner.spawn(|| note_and_sleep(&page, 1)).unwrap();
                 assert!(inner.is_daemon());
-                page.set(1, inner.pid());
-                sleep_for_ever();
+                note_and_sleep(&page, 0);
             })
             .unwrap();
-        page.set(0, daemon.pid());
-        support::until(|| page.get(1) != 0);
+        support::until(|| page.get(0) != 0 && page.get(1) != 0);
+        assert_eq!(page.get(0), daemon.pid());
     });
     parent.join_ok();
     was_killed(page.get(0));
@@ -136,13 +152,14 @@ fn a_daemon_never_outlives_its_parent() {
 }
 
 fn the_end_of_the_thread_that_started_it_leaves_a_child_alone() {
-    let page = Page::new();
+    let page = &*Box::leak(Box::new(Page::new()));
     let parent = support::fork_child(|| {
-        let starter = thread::spawn(|| {
+        let starter = thread::spawn(move || {
             // SAFETY: the main thread waits in join.
-            unsafe { Process::spawn_unchecked(sleep_for_ever) }.unwrap()
+            unsafe { Process::spawn_unchecked(move || note_and_sleep(page, 0)) }.unwrap()
         });
         let child = starter.join().unwrap();
+        support::until(|| page.get(0) != 0);
         support::until(|| fs::read_dir("/proc/self/task").unwrap().count() == 1); // the thread is gone for good
         // Time for a signal that must not come: what was sent has arrived when the child has run once more.
         assert!(child.signal(libc::SIGWINCH).unwrap());
@@ -151,121 +168,111 @@ fn the_end_of_the_thread_that_started_it_leaves_a_child_alone() {
             None,
             "the child ended with a thread"
         );
-        page.set(0, child.pid());
+        page.set(1, 1);
         sleep_for_ever();
     });
-    support::until(|| page.get(0) != 0 || parent.has_ended());
-    assert!(!parent.has_ended());
+    noted(&parent, page, 1);
     parent.kill();
     was_killed(page.get(0));
 }
 
 fn the_ends_of_many_threads_and_then_of_the_process_are_told_apart() {
     for round in 0..10 {
-        let page = Page::new();
+        let page = &*Box::leak(Box::new(Page::new()));
         let parent = support::fork_child(|| {
             let (sent, children) = mpsc::channel();
-            for _ in 0..4 {
+            for place in 0..4 {
                 let sent = sent.clone();
                 let starter = thread::spawn(move || {
                     // SAFETY: the main thread waits in join.
-                    sent.send(unsafe { Process::spawn_unchecked(sleep_for_ever) }.unwrap()).unwrap();
+                    let child = unsafe { Process::spawn_unchecked(move || note_and_sleep(page, place)) };
+                    support::until(|| page.get(place) != 0);
+                    sent.send(child.unwrap()).unwrap();
                 });
                 starter.join().unwrap();
             }
             let children: Vec<Process> = children.try_iter().collect();
-            for (place, child) in children.iter().enumerate() {
-                page.set(place, child.pid());
-            }
-            page.set(9, 1);
+            assert!((0..4).all(|place| page.get(place) == children[place].pid()));
             // The last starter's end and ours come close together.
             thread::sleep(Duration::from_micros(round * 37));
             std::process::abort();
         });
-        parent.join();
-        assert_eq!(page.get(9), 1);
+        assert!(matches!(parent.join(), WaitStatus::Signaled(_, Signal::SIGABRT, _)));
         (0..4).for_each(|place| was_killed(page.get(place)));
     }
 }
 
 fn a_thread_that_blocks_all_signals_starts_children_that_end_too() {
-    let page = Page::new();
+    let page = &*Box::leak(Box::new(Page::new()));
     let parent = support::fork_child(|| {
-        let starter = thread::spawn(|| {
+        let starter = thread::spawn(move || {
             pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).unwrap();
             // SAFETY: the main thread waits in join.
-            unsafe { Process::spawn_unchecked(sleep_for_ever) }.unwrap()
+            unsafe { Process::spawn_unchecked(move || note_and_sleep(page, 0)) }.unwrap()
         });
-        let child = starter.join().unwrap();
-        assert!(child.is_alive());
-        page.set(0, child.pid());
+        let _child = starter.join().unwrap();
         sleep_for_ever();
     });
-    support::until(|| page.get(0) != 0 || parent.has_ended());
+    let child = noted(&parent, page, 0);
     parent.kill();
-    was_killed(page.get(0));
+    was_killed(child);
 }
 
 fn a_child_that_became_another_user_ends_too() {
-    // SAFETY: no arguments.
-    if unsafe { libc::geteuid() } != 0 {
-        return; // nobody else may become another
-    }
     let page = Page::new();
     let parent = support::fork_child(|| {
-        let child = Process::builder().uid(65_534).gid(65_534).spawn(sleep_for_ever).unwrap();
-        page.set(0, child.pid());
+        let other = Process::builder().uid(65_534).gid(65_534);
+        let _child = other.spawn(|| {
+            assert_eq!(support::user(), 65_534);
+            note_and_sleep(&page, 0);
+        });
         sleep_for_ever();
     });
-    support::until(|| page.get(0) != 0 || parent.has_ended());
+    let child = noted(&parent, &page, 0);
     parent.kill();
-    was_killed(page.get(0));
+    was_killed(child);
 }
 
 fn a_stopped_child_ends_too() {
     let page = Page::new();
     let parent = parent_of_a_sleeper(&page, sleep_for_ever);
-    kill(Pid::from_raw(page.get(0) as i32), Signal::SIGSTOP).unwrap();
+    let child = noted(&parent, &page, 0);
+    kill(Pid::from_raw(child as i32), Signal::SIGSTOP).unwrap();
     parent.kill();
-    was_killed(page.get(0));
-}
-
-/// Whether this process may make namespaces; makes the next child number 1 of one.
-fn next_child_is_number_one() -> bool {
-    // SAFETY: a flag; concerns children alone.
-    unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+    was_killed(child);
 }
 
 fn under_number_one_a_child_lives_and_ends_as_elsewhere() {
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
     support::fork_child(|| {
-        if !next_child_is_number_one() {
-            return;
-        }
+        support::unshare_pids().unwrap();
         let one = support::fork_child(|| {
             assert_eq!(std::process::id(), 1);
             assert_eq!(
                 Process::spawn(|| parent_process().unwrap().unwrap().pid()).unwrap().join().unwrap(),
                 1
             );
+            let page = Page::new();
             let _sleeper = Process::spawn(|| {
-                let _open = &writer;
-                sleep_for_ever();
+                writer.write_all(b"x").unwrap();
+                note_and_sleep(&page, 0);
             });
-            assert!(parent_process().unwrap().is_none() || std::process::id() == 1);
+            support::until(|| page.get(0) != 0);
+            assert!(parent_process().unwrap().is_none());
         });
         one.join_ok();
     })
     .join_ok();
     drop(writer);
-    assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the sleeper's end closes the pipe");
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said).unwrap(); // the sleeper's end closes the pipe
+    assert_eq!(said, b"x");
 }
 
 fn in_a_new_pid_namespace_a_child_lives() {
     support::fork_child(|| {
-        if next_child_is_number_one() {
-            assert_eq!(Process::spawn(std::process::id).unwrap().join().unwrap(), 1);
-        }
+        support::unshare_pids().unwrap();
+        assert_eq!(Process::spawn(std::process::id).unwrap().join().unwrap(), 1);
     })
     .join_ok();
 }
@@ -282,9 +289,14 @@ impl Random {
     }
 }
 
-/// Waits for all who have come to us; the harness ends the test if one never ends.
-fn reap_all() -> usize {
-    (0..).take_while(|_| waitpid(None, None).is_ok()).count()
+/// Waits for all who have come to us, who were killed, or found their parent gone before they ran anything; the
+/// harness ends the test if one never ends.
+fn reap_orphans() {
+    while let Ok(status) = waitpid(None, None) {
+        let expected =
+            matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _) | WaitStatus::Exited(_, 125));
+        assert!(expected, "{status:?}");
+    }
 }
 
 fn a_parent_killed_at_any_moment_leaves_nobody() {
@@ -298,7 +310,7 @@ fn a_parent_killed_at_any_moment_leaves_nobody() {
         });
         thread::sleep(Duration::from_micros(200 + random.below(4_000)));
         parent.kill();
-        reap_all();
+        reap_orphans();
     }
 }
 
@@ -326,7 +338,7 @@ fn trees_killed_at_random_leave_nobody() {
             let _ = kill(Pid::from_raw(worker as i32), Signal::SIGKILL);
         }
         root.kill();
-        reap_all();
+        reap_orphans();
     }
 }
 
@@ -354,7 +366,7 @@ fn a_child_sees_its_parent_end() {
     let pid = parent.pid().as_raw() as u32;
     parent.join_ok();
     assert_eq!(page.get(0), pid);
-    reap_all();
+    assert!(matches!(waitpid(None, None).unwrap(), WaitStatus::Exited(_, 0)));
     drop(writer);
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();

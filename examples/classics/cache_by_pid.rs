@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use pshared::{Process, current_process};
 
-use crate::Outcome;
+use super::Outcome;
 
 thread_local! {
     /// A connection, so to speak, and the process that opened it.

@@ -4,7 +4,7 @@ use std::io;
 
 use pshared::Process;
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let read = Process::spawn(|| io::read_to_string(io::stdin()).map(|text| text.len()).unwrap_or(99))?;

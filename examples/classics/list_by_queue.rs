@@ -2,7 +2,7 @@
 
 use pshared::{Process, Queue};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let queue: Queue<(u32, Option<String>, String)> = Queue::new(4096)?;

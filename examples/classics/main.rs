@@ -42,7 +42,7 @@ const CLASSICS: [Classic; 14] = [
     ("worker_type", worker_type::run),
 ];
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let asked = env::args().nth(1);
     let Some((_, run)) = CLASSICS.iter().find(|(name, _)| Some(*name) == asked.as_deref()) else {
         CLASSICS.iter().for_each(|(name, _)| println!("{name}"));

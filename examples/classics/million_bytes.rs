@@ -4,7 +4,7 @@
 
 use pshared::{Process, Queue};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let queue: Queue<String> = Queue::new(2 << 20)?;

@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use pshared::{Process, active_children};
 
-use crate::Outcome;
+use super::Outcome;
 
 /// The children that have ended and that nobody has asked about.
 fn zombies() -> Vec<String> {

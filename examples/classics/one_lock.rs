@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use pshared::{Lock, Process, scope};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let lock = Lock::new()?;

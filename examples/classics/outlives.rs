@@ -8,7 +8,7 @@ use std::{
 
 use pshared::{Process, parent_process};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let (mut from_survivor, mut survivor) = io::pipe()?;

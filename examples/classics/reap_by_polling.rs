@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use pshared::{Process, active_children};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let children: Vec<Process> = (0..5).map(|_| Process::spawn(|| ())).collect::<Result<_, _>>()?;

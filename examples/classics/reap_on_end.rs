@@ -2,7 +2,7 @@
 
 use pshared::{Process, Reaper};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let reaper = Reaper::new()?;

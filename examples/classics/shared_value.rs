@@ -2,7 +2,7 @@
 
 use pshared::{Array, Process, Value};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let number = Value::new(0.0_f32)?;

@@ -2,7 +2,7 @@
 
 use pshared::Process;
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let children: Vec<Process> =

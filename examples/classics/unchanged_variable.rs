@@ -2,7 +2,7 @@
 
 use pshared::Process;
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let mut list = vec![1, 2, 3];

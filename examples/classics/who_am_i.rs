@@ -2,7 +2,7 @@
 
 use pshared::{Process, current_process, parent_process};
 
-use crate::Outcome;
+use super::Outcome;
 
 pub(crate) fn run() -> Outcome {
     let me = current_process();

@@ -2,7 +2,7 @@
 
 use pshared::{JoinError, Process, SpawnError};
 
-use crate::Outcome;
+use super::Outcome;
 
 struct Greeter {
     whom: String,

@@ -13,7 +13,7 @@ use std::{
 
 use nix::libc;
 
-use crate::shared::Sums;
+use super::shared::Sums;
 
 /// A file with a NUL byte in its first so many bytes is binary.
 const BINARY_PREFIX: usize = 8192;

@@ -4,7 +4,7 @@ use std::thread;
 
 use pshared::Queue;
 
-use crate::{
+use super::{
     counter::Counter,
     shared::{Counted, Job, Place, Report, Totals},
 };

@@ -1,7 +1,7 @@
 //! A harness for tests that fork: the parent has one thread, and every test runs in a process of its own.
 //!
 //! A test that hangs is killed with all it started and reported; one that leaves children, zombies or descriptors
-//! behind fails. Test names are sentences about behaviour.
+//! behind fails. One that needs what this machine does not grant is not run, and said to be. Test names are sentences about behaviour.
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part")]
 
@@ -21,8 +21,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nix::{
     errno::Errno,
     libc,
+    sched::{CloneFlags, unshare},
     sys::{
-        signal::{Signal, kill, killpg},
+        signal::{SigHandler, Signal, kill, killpg, signal},
         wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{ForkResult, Pid, fork, setpgid},
@@ -37,13 +38,82 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
+/// Says why a test cannot be run here, if so.
+pub type Need = fn() -> Result<(), String>;
+
 /// Runs the tests as `cargo test` expects it, one after the other.
 pub fn main(tests: Vec<(&'static str, fn())>) -> ExitCode {
+    main_where(tests, &[])
+}
+
+/// The same, where some tests need what not every machine grants: without it they count as ignored, and it is said why.
+pub fn main_where(tests: Vec<(&'static str, fn())>, needs: &[(&'static str, Need)]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let trials =
-        tests.into_iter().map(|(name, test)| Trial::test(name, move || in_own_process(test))).collect();
+    // Whoever started us may ignore it, and then nobody could be waited for.
+    // SAFETY: no handler.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.expect("SIGCHLD");
+    for (name, _) in needs {
+        assert!(tests.iter().any(|(test, _)| test == name), "{name} is no test");
+    }
+    let trial = |(name, test): (&'static str, fn())| {
+        let needs = needs.iter().filter(|(needy, _)| *needy == name);
+        let unmet: Vec<String> = needs.filter_map(|(_, need)| need().err()).collect();
+        let trial = Trial::test(name, move || in_own_process(test)).with_ignored_flag(!unmet.is_empty());
+        if unmet.is_empty() || arguments.list {
+            return trial;
+        }
+        eprintln!("SKIPPED {name}: {}", unmet.join(", "));
+        trial.with_kind("skipped")
+    };
+    let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// For tests in which somebody becomes another user.
+pub fn needs_root() -> Result<(), String> {
+    if user() == 0 { Ok(()) } else { Err("needs root".to_string()) }
+}
+
+/// The user that this process has the rights of.
+pub fn user() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::geteuid() }
+}
+
+/// For tests whose children get process numbers of their own.
+pub fn needs_pid_namespaces() -> Result<(), String> {
+    tried("needs leave to make a pid namespace", || unshare_pids().is_ok())
+}
+
+/// For tests that choose the next process number of such a namespace.
+pub fn needs_chosen_pids() -> Result<(), String> {
+    tried("needs leave to write ns_last_pid in a pid namespace", || {
+        // Number 1 must live for others to be started.
+        let number_one = || choose_next_pid(300).is_ok() && fork_child(|| ()).pid().as_raw() == 300;
+        unshare_pids().is_ok() && succeeds(number_one)
+    })
+}
+
+fn tried(need: &str, attempt: impl FnOnce() -> bool) -> Result<(), String> {
+    if succeeds(attempt) { Ok(()) } else { Err(need.to_string()) }
+}
+
+/// Whether `attempt` comes out well, in a child.
+fn succeeds(attempt: impl FnOnce() -> bool) -> bool {
+    // SAFETY: leaves without running what belongs to the parent.
+    let child = fork_child(|| unsafe { libc::_exit(if attempt() { 0 } else { 1 }) });
+    matches!(child.join(), WaitStatus::Exited(_, 0))
+}
+
+/// Children of this process, from the next on, have numbers of their own: 1, 2 and so on.
+pub fn unshare_pids() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWPID)
+}
+
+/// The next process of this namespace gets the number `pid`, if that is free.
+pub fn choose_next_pid(pid: i32) -> std::io::Result<()> {
+    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
 }
 
 /// Forks, runs `test` in the child, and judges how it ended.
@@ -55,33 +125,44 @@ fn in_own_process(test: fn()) -> Result<(), Failed> {
         ForkResult::Parent { child } => child,
     };
     let _ = setpgid(child, child);
-    let ended = wait_within(child, LIMIT);
-    if ended.is_none() {
-        describe_group(child);
+    let ended = ends_within(child, LIMIT);
+    let left_behind = rest_of_group(child);
+    if !ended {
+        eprintln!("hanging: {}", describe(child));
     }
-    let left_behind = killpg(child, Signal::SIGKILL).is_ok();
-    match ended {
-        None => {
-            let _ = waitpid(child, None);
-            Err(format!("hung for {LIMIT:?}").into())
-        }
-        Some(WaitStatus::Exited(_, 0)) if left_behind => Err("left processes behind".into()),
-        Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        Some(status) => Err(format!("{status:?}").into()),
+    left_behind.iter().for_each(|&pid| eprintln!("still there: {}", describe(pid)));
+    // As long as the leader is not reaped, its number stands for this group and no other.
+    killpg(child, Signal::SIGKILL)?;
+    match waitpid(child, None)? {
+        _ if !ended => Err(format!("hung for {LIMIT:?}").into()),
+        WaitStatus::Exited(_, 0) if !left_behind.is_empty() => Err("left processes behind".into()),
+        WaitStatus::Exited(_, 0) => Ok(()),
+        status => Err(format!("{status:?}").into()),
     }
 }
 
-/// What every process of a hanging test is doing, on stderr.
-fn describe_group(leader: Pid) {
-    let Ok(entries) = fs::read_dir("/proc") else { return };
-    for entry in entries.flatten() {
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
-        if fields.get(2) == Some(&leader.to_string().as_str()) {
-            let call = fs::read_to_string(entry.path().join("syscall")).unwrap_or_default();
-            eprintln!("hanging: {:?} state {} syscall {}", entry.file_name(), fields[0], call.trim());
-        }
-    }
+/// The fields of a process's `stat` from its state on, if there is such a process.
+fn stat(pid: Pid) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit(')').next()?.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// Who runs in the leader's group beside it.
+fn rest_of_group(leader: Pid) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+    let is_member = |pid: &Pid| {
+        let Some(stat) = stat(*pid) else { return false };
+        stat[2] == leader.to_string() && !["Z", "X"].contains(&stat[0].as_str())
+    };
+    pids.filter(|&pid| pid != leader).filter(is_member).collect()
+}
+
+/// What the process is doing.
+fn describe(pid: Pid) -> String {
+    let state = stat(pid).map_or("gone".to_string(), |stat| stat[0].clone());
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    format!("{pid} state {state} syscall {}", call.trim())
 }
 
 /// The child's side: never returns into the harness.
@@ -130,16 +211,18 @@ pub fn address_space() -> u64 {
     pages * 4096
 }
 
-fn wait_within(child: Pid, limit: Duration) -> Option<WaitStatus> {
+/// Waits until the child has ended, and leaves it to be reaped.
+fn ends_within(child: Pid, limit: Duration) -> bool {
     let end = Instant::now() + limit;
-    while Instant::now() < end {
-        match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => thread::sleep(Duration::from_millis(1)),
-            Ok(status) => return Some(status),
-            Err(_) => return None,
-        }
+    while !has_ended(child) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(1));
     }
-    None
+    has_ended(child)
+}
+
+fn has_ended(child: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(child), flags).is_ok_and(|status| status != WaitStatus::StillAlive)
 }
 
 /// A forked child of a test; killed and reaped when dropped.
@@ -196,8 +279,7 @@ impl Child {
 
     /// Whether it has ended and can be joined at once.
     pub fn has_ended(&self) -> bool {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        waitid(Id::Pid(self.pid), flags).is_ok_and(|status| status != WaitStatus::StillAlive)
+        has_ended(self.pid)
     }
 
     /// Waits until the child sleeps in a futex call.
