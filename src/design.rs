@@ -63,7 +63,7 @@
 //!   one exchange, or one FUTEX_WAKE_OP if somebody sleeps.
 //! - **Ring** (`queue/ring.rs`). Each end keeps two places and believes the one whose count its doorbell shows. The
 //!   next place is stored *before* the commit, into the other slot: whoever inherits the end finds it right without
-//!   looking for OWNER_DIED, and neither end ever walks records to recover.
+//!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the

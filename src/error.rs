@@ -2,6 +2,9 @@
 
 use std::{error::Error, fmt, io};
 
+mod queue;
+pub use queue::SendManyError;
+
 /// Why shared memory could not be had.
 #[derive(Debug)]
 #[non_exhaustive]

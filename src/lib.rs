@@ -37,8 +37,8 @@ mod sync;
 mod value;
 
 pub use error::{
-    ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, SendError, SendTimeoutError,
-    SpawnError, TryRecvError, TrySendError,
+    ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, SendError, SendManyError,
+    SendTimeoutError, SpawnError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -46,7 +46,7 @@ pub use primitive::Deadline;
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
 pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
-pub use queue::{Codec, PlainData, Queue, Serde};
+pub use queue::{Capacity, Codec, IntoIter, Iter, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
 pub use sync::{Event, Lock, LockGuard};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};

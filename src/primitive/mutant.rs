@@ -51,6 +51,8 @@ pub enum Mutant {
     VersionBeforeBytes,
     /// Memory with a lock that this thread still holds is unmapped.
     UnmapHeldLock,
+    /// The records of a batch are committed one by one.
+    BatchPieceByPiece,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

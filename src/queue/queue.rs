@@ -11,6 +11,7 @@ use crate::{
     },
     primitive::Deadline,
     queue::{
+        capacity::Capacity,
         codec::{Codec, PlainData, Serde},
         ends::{NotReceived, NotSent, RawQueue},
     },
@@ -25,8 +26,8 @@ use crate::{
 /// never seen, one that a receiver has taken is gone with it, and nobody else waits for the dead. A *stopped* process
 /// in the middle of an operation holds up its end of the queue; timeouts and `try_` forms still end.
 ///
-/// Messages keep the order in which they were accepted. The capacity is in bytes: a message takes 8 bytes and its own
-/// length, rounded up to a multiple of 8. `C` says how values travel: [`new`](Queue::new) takes any serde type,
+/// Messages keep the order in which they were accepted. The capacity is in bytes, and, if asked for, in messages
+/// ([`Capacity`]): a message takes 8 bytes and its own length, rounded up to a multiple of 8. `C` says how values travel: [`new`](Queue::new) takes any serde type,
 /// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
 ///
 /// # Examples
@@ -43,7 +44,7 @@ use crate::{
 /// Python `multiprocessing.Queue`, which writes from a helper thread and wedges when a reader is killed; the errors
 /// have the shapes of crossbeam-channel's.
 pub struct Queue<T, C = Serde> {
-    raw: RawQueue,
+    pub(super) raw: RawQueue,
     _codec: PhantomData<fn(T) -> (T, C)>,
 }
 
@@ -53,16 +54,16 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// [`RegionError::ZeroSize`]; [`RegionError::TooLarge`] beyond 4 GiB; else what [`Region::anonymous`] says.
-    pub fn new(capacity: usize) -> Result<Queue<T>, RegionError> {
-        Queue::make(capacity)
+    pub fn new(capacity: impl Into<Capacity>) -> Result<Queue<T>, RegionError> {
+        Queue::make(capacity.into())
     }
 
     /// A queue of at least `capacity` bytes in `region`.
     ///
     /// # Errors
     /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
-    pub fn new_in(region: &Region, capacity: usize) -> Result<Queue<T>, RegionError> {
-        Queue::make_in(region, capacity)
+    pub fn new_in(region: &Region, capacity: impl Into<Capacity>) -> Result<Queue<T>, RegionError> {
+        Queue::make_in(region, capacity.into())
     }
 }
 
@@ -79,28 +80,29 @@ impl<T: Plain> Queue<T, PlainData> {
     /// assert_eq!(queue.recv().unwrap(), [1.5, 2.5]);
     /// # Ok::<(), pshared::RegionError>(())
     /// ```
-    pub fn plain(capacity: usize) -> Result<Queue<T, PlainData>, RegionError> {
-        Queue::make(capacity)
+    pub fn plain(capacity: impl Into<Capacity>) -> Result<Queue<T, PlainData>, RegionError> {
+        Queue::make(capacity.into())
     }
 
     /// As [`plain`](Queue::plain), in `region`.
     ///
     /// # Errors
     /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
-    pub fn plain_in(region: &Region, capacity: usize) -> Result<Queue<T, PlainData>, RegionError> {
-        Queue::make_in(region, capacity)
+    pub fn plain_in(
+        region: &Region,
+        capacity: impl Into<Capacity>,
+    ) -> Result<Queue<T, PlainData>, RegionError> {
+        Queue::make_in(region, capacity.into())
     }
 }
 
 impl<T, C: Codec<T>> Queue<T, C> {
-    fn make(capacity: usize) -> Result<Queue<T, C>, RegionError> {
-        let buffer = RawQueue::buffer_size(capacity)?;
-        in_arena(RawQueue::footprint(buffer), |region| Queue::make_in(region, capacity))
+    fn make(capacity: Capacity) -> Result<Queue<T, C>, RegionError> {
+        in_arena(RawQueue::footprint(capacity.bounds()?), |region| Queue::make_in(region, capacity))
     }
 
-    fn make_in(region: &Region, capacity: usize) -> Result<Queue<T, C>, RegionError> {
-        let raw = RawQueue::new_in(region, RawQueue::buffer_size(capacity)?)?;
-        Ok(Queue { raw, _codec: PhantomData })
+    fn make_in(region: &Region, capacity: Capacity) -> Result<Queue<T, C>, RegionError> {
+        Ok(Queue { raw: RawQueue::new_in(region, capacity.bounds()?)?, _codec: PhantomData })
     }
 
     /// Sends `value`, waiting for room as long as it takes.
@@ -270,9 +272,20 @@ impl<T, C: Codec<T>> Queue<T, C> {
         self.len() == 0
     }
 
+    /// Whether not even the shortest message would be accepted, at some instant of the call.
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.raw.is_full_for(C::SHORTEST)
+    }
+
     /// The size of its buffer in bytes: what was asked for, rounded up to a multiple of 64.
     pub fn capacity(&self) -> usize {
         self.raw.capacity()
+    }
+
+    /// The most messages it may hold, if that was asked for.
+    pub fn max_items(&self) -> Option<usize> {
+        self.raw.most().map(|most| most as usize)
     }
 
     /// The longest message it can hold, in encoded bytes: the capacity less 8.
@@ -300,6 +313,7 @@ impl<T, C> fmt::Debug for Queue<T, C> {
         f.debug_struct("Queue")
             .field("len", &self.raw.len())
             .field("capacity", &self.raw.capacity())
+            .field("max_items", &self.raw.most())
             .field("closed", &self.raw.is_closed())
             .field("sending", &sending)
             .field("receiving", &receiving)
