@@ -23,7 +23,7 @@
 //! | `region`    | memory: a sealed memfd, its header, a bump pointer, handles; nothing waits                  |
 //! | `sync`      | futex algorithms over words                                                                |
 //! | `value`     | [`Value`](crate::Value), [`Atomic`](crate::Atomic), [`Array`](crate::Array)                |
-//! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue)                                              |
+//! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue); leases, [`JoinableQueue`](crate::JoinableQueue) |
 //! | `process`   | [`Process`](crate::Process): fork, watch, reap                                             |
 //!
 //! # Vocabulary
@@ -66,6 +66,10 @@
 //!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
+//! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word its
+//!   taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever inherits
+//!   the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item in its
+//!   place and wakes who sleeps on it. Receivers that sleep watch the words of all places that are held.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
 //!   pidfd; its value and its panic come home in a memfd.
 //!
@@ -84,6 +88,14 @@
 //! | `ring.written`, `ring.staged` | a record beyond the last commit                | the next producer overwrites it      |
 //! | `ring.copied`                 | a copy in a dead process                       | the next consumer takes the record   |
 //! | `ring.taken`                  | a message that died with its receiver          | nobody: at most once                 |
+//! | `lease.pending`, `lease.freed` | a free place, pending                        | the kernel wakes one, for nothing    |
+//! | `lease.claimed`, `lease.unlinked` | our TID, named by the pending slot        | the kernel marks it: given back      |
+//! | `lease.awaited`, `task.joining` | a joiner's bit and no joiner                | the next change clears it            |
+//! | `task.copied`                 | a place that is held and empty                 | the kernel frees it                  |
+//! | `task.written`                | an item in a place and in the ring             | the next receiver makes it void      |
+//! | `task.taken`                  | an item in a place, not yet confirmed          | the next receiver confirms it        |
+//! | `task.finished`, `task.buried` | an item that is counted as finished           | the kernel frees its place           |
+//! | `task.opened`                 | a copy of a dead letter in a dead process      | the next reader takes it             |
 //! | `gate.shut`                   | a parent that never opened its gate             | the child sees the lock's owner dead, and ends |
 //! | `gate.opened`                 | an opened gate, and a lock held by the dead     | the child goes on: the number decides |
 //! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
@@ -97,6 +109,8 @@
 //!   than one in `update()`.
 //! - The ring stores the next place before the commit, keyed by the count that the commit will show. The sketch stored
 //!   it after, and had its heir walk the records: on the consumer's side those may be overwritten by then.
+//! - A joiner sleeps on one unfinished item, in the word whose change finishes it, and not on a bell of its own: a bell
+//!   that the kernel rings for a dead finisher changes no word, so a joiner on its way to sleep would miss it.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //!

@@ -5,7 +5,7 @@
 //!
 //! | to share                          | use                                                              |
 //! |-----------------------------------|------------------------------------------------------------------|
-//! | work and results                  | [`Queue`]                                                        |
+//! | work and results                  | [`Queue`], [`JoinableQueue`]                                     |
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
@@ -38,7 +38,7 @@ mod value;
 
 pub use error::{
     ArrayError, CodecError, LockError, RecvError, RecvTimeoutError, RegionError, SendError, SendManyError,
-    SendTimeoutError, SpawnError, TryRecvError, TrySendError,
+    SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -46,7 +46,10 @@ pub use primitive::Deadline;
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
 pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
-pub use queue::{Capacity, Codec, IntoIter, Iter, PlainData, Queue, Serde};
+pub use queue::{
+    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,
+    Task,
+};
 pub use region::{Plain, Region};
 pub use sync::{Event, Lock, LockGuard};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};

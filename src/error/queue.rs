@@ -1,8 +1,310 @@
-//! What the queue's batches say.
+//! What queues say.
 
 use std::{error::Error, fmt};
 
-use super::{CodecError, Said};
+use super::CodecError;
+
+/// Why [`Queue::send`](crate::Queue::send) did not send. The value is inside.
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// The queue is closed.
+    Closed(T),
+    /// The queue could never hold the message.
+    TooLong {
+        /// The value.
+        value: T,
+        /// Its length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// The value could not be serialised.
+    Encode {
+        /// The value.
+        value: T,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+/// Why [`Queue::try_send`](crate::Queue::try_send) did not send. The value is inside.
+#[non_exhaustive]
+pub enum TrySendError<T> {
+    /// There is no room now.
+    Full(T),
+    /// The queue is closed.
+    Closed(T),
+    /// As [`SendError::TooLong`].
+    TooLong {
+        /// The value.
+        value: T,
+        /// Its length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// As [`SendError::Encode`].
+    Encode {
+        /// The value.
+        value: T,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+/// Why [`Queue::send_timeout`](crate::Queue::send_timeout) did not send. The value is inside.
+#[non_exhaustive]
+pub enum SendTimeoutError<T> {
+    /// There was no room until the time was up.
+    TimedOut(T),
+    /// The queue is closed.
+    Closed(T),
+    /// As [`SendError::TooLong`].
+    TooLong {
+        /// The value.
+        value: T,
+        /// Its length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// As [`SendError::Encode`].
+    Encode {
+        /// The value.
+        value: T,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+/// Why [`Queue::recv`](crate::Queue::recv) has no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The queue is closed and empty.
+    Closed,
+    /// The message, which is gone, was none of the queue's type.
+    Decode(CodecError),
+    /// This process cannot allocate room for the message, which stays in the queue.
+    OutOfMemory {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as there
+    /// are places for, so waiting would never end.
+    TooManyTasks {
+        /// How many it holds.
+        held: usize,
+    },
+}
+
+/// Why [`Queue::try_recv`](crate::Queue::try_recv) has no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// There is none now.
+    Empty,
+    /// The queue is closed and empty.
+    Closed,
+    /// As [`RecvError::Decode`].
+    Decode(CodecError),
+    /// As [`RecvError::OutOfMemory`].
+    OutOfMemory {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as there
+    /// are places for, so waiting would never end.
+    TooManyTasks {
+        /// How many it holds.
+        held: usize,
+    },
+}
+
+/// Why [`Queue::recv_timeout`](crate::Queue::recv_timeout) has no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvTimeoutError {
+    /// There was none until the time was up.
+    TimedOut,
+    /// The queue is closed and empty.
+    Closed,
+    /// As [`RecvError::Decode`].
+    Decode(CodecError),
+    /// As [`RecvError::OutOfMemory`].
+    OutOfMemory {
+        /// The message's length in bytes.
+        len: usize,
+    },
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as there
+    /// are places for, so waiting would never end.
+    TooManyTasks {
+        /// How many it holds.
+        held: usize,
+    },
+}
+
+/// What the errors of the queue's ends have to say, whatever they are called.
+enum Said<'a> {
+    Waiting(&'a str),
+    Closed,
+    ClosedAndEmpty,
+    TooLong(usize, usize),
+    NoMemory(usize),
+    TooManyTasks(usize),
+    Codec(&'a CodecError),
+}
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Said::Waiting(text) => f.write_str(text),
+            Said::Closed => f.write_str("the queue is closed"),
+            Said::ClosedAndEmpty => f.write_str("the queue is closed and empty"),
+            Said::TooLong(len, limit) => {
+                write!(f, "message too long: {len} bytes, the queue holds at most {limit}")
+            }
+            Said::NoMemory(len) => write!(f, "not enough memory to receive a message of {len} bytes"),
+            Said::TooManyTasks(held) => write!(f, "too many tasks held: this thread holds {held}"),
+            Said::Codec(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<T> SendError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendError::Closed(value) | SendError::TooLong { value, .. } | SendError::Encode { value, .. } => {
+                value
+            }
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            SendError::Closed(_) => Said::Closed,
+            SendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            SendError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl<T> TrySendError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            TrySendError::Full(value)
+            | TrySendError::Closed(value)
+            | TrySendError::TooLong { value, .. }
+            | TrySendError::Encode { value, .. } => value,
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            TrySendError::Full(_) => Said::Waiting("the queue is full"),
+            TrySendError::Closed(_) => Said::Closed,
+            TrySendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            TrySendError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl<T> SendTimeoutError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendTimeoutError::TimedOut(value)
+            | SendTimeoutError::Closed(value)
+            | SendTimeoutError::TooLong { value, .. }
+            | SendTimeoutError::Encode { value, .. } => value,
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            SendTimeoutError::TimedOut(_) => Said::Waiting("the queue was full until the time was up"),
+            SendTimeoutError::Closed(_) => Said::Closed,
+            SendTimeoutError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            SendTimeoutError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl RecvError {
+    fn say(&self) -> Said<'_> {
+        match self {
+            RecvError::Closed => Said::ClosedAndEmpty,
+            RecvError::Decode(error) => Said::Codec(error),
+            RecvError::OutOfMemory { len } => Said::NoMemory(*len),
+            RecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
+        }
+    }
+}
+
+impl TryRecvError {
+    fn say(&self) -> Said<'_> {
+        match self {
+            TryRecvError::Empty => Said::Waiting("the queue is empty"),
+            TryRecvError::Closed => Said::ClosedAndEmpty,
+            TryRecvError::Decode(error) => Said::Codec(error),
+            TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
+            TryRecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
+        }
+    }
+}
+
+impl RecvTimeoutError {
+    fn say(&self) -> Said<'_> {
+        match self {
+            RecvTimeoutError::TimedOut => Said::Waiting("the queue was empty until the time was up"),
+            RecvTimeoutError::Closed => Said::ClosedAndEmpty,
+            RecvTimeoutError::Decode(error) => Said::Codec(error),
+            RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
+            RecvTimeoutError::TooManyTasks { held } => Said::TooManyTasks(*held),
+        }
+    }
+}
+
+// Debug without a bound on the value: whatever was to be sent, `unwrap` can speak of it.
+macro_rules! speaks_for_itself {
+    ($($error:ident $(<$value:ident>)?),*) => {$(
+        impl$(<$value>)? fmt::Display for $error$(<$value>)? {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.say().fmt(f)
+            }
+        }
+
+        impl$(<$value>)? Error for $error$(<$value>)? {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                match self.say() {
+                    Said::Codec(error) => error.source(),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+speaks_for_itself!(
+    SendError<T>,
+    TrySendError<T>,
+    SendTimeoutError<T>,
+    RecvError,
+    TryRecvError,
+    RecvTimeoutError
+);
+
+macro_rules! debug_as_display {
+    ($($error:ident),*) => {$(
+        impl<T> fmt::Debug for $error<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($error), "({})"), self.say())
+            }
+        }
+    )*};
+}
+debug_as_display!(SendError, TrySendError, SendTimeoutError);
 
 /// Why [`Queue::send_many`](crate::Queue::send_many) and its kin did not send all. What was not sent is still in the
 /// caller's list.
@@ -79,3 +381,19 @@ impl Error for SendManyError {
         }
     }
 }
+
+/// Why [`JoinableQueue::task_done`](crate::JoinableQueue::task_done) did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// The calling thread has no task left that it took out of its guard.
+    TooMany,
+}
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("task_done was called more often than tasks were taken by this thread")
+    }
+}
+
+impl Error for TaskDoneError {}

@@ -160,7 +160,7 @@ impl RawQueue {
         Ring { tail: &self.ends.tail, head: &self.ends.head, buffer: self.bytes.buffer(), most: self.most }
     }
 
-    fn tail_bell(&self) -> &Doorbell {
+    pub(super) fn tail_bell(&self) -> &Doorbell {
         &self.ends.tail.bell
     }
 
@@ -358,8 +358,14 @@ impl RawQueue {
 
     /// After this nobody is in the middle of a commit that began before the queue was closed.
     #[cold]
-    fn pass_through_sending(&self, patience: Patience) -> Result<(), NotReceived> {
+    pub(super) fn pass_through_sending(&self, patience: Patience) -> Result<(), NotReceived> {
         hold(&self.ends.sending, patience).map(drop).ok_or(NotReceived::TimedOut)
+    }
+
+    /// Takes the receiving end; `None` when the time is up.
+    #[inline]
+    pub(super) fn hold_receiving(&self, patience: Patience) -> Option<Hold<'_>> {
+        hold(&self.ends.receiving, patience)
     }
 
     /// Ends sending, and wakes all who wait. Any number of times.
@@ -394,7 +400,7 @@ impl RawQueue {
     }
 }
 
-fn moment() -> Patience {
+pub(super) fn moment() -> Patience {
     Patience::Until(Some(Deadline::after(MOMENT)))
 }
 

@@ -30,6 +30,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
             Err(TryRecvError::Decode(source)) => Some(Err(RecvError::Decode(source))),
             Err(TryRecvError::OutOfMemory { len }) => Some(Err(RecvError::OutOfMemory { len })),
+            Err(TryRecvError::TooManyTasks { held }) => Some(Err(RecvError::TooManyTasks { held })),
         })
     }
 }

@@ -116,12 +116,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     #[doc(alias = "put")]
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.send_within(value, Patience::FOREVER) {
-            Ok(()) => Ok(()),
-            Err(Failed::NotSent(_, value)) => Err(SendError::Closed(value)),
-            Err(Failed::TooLong { value, len, limit }) => Err(SendError::TooLong { value, len, limit }),
-            Err(Failed::Encode { value, source }) => Err(SendError::Encode { value, source }),
-        }
+        Ok(send::<T, C>(&self.raw, self.raw.max_len(), value, Patience::FOREVER)?)
     }
 
     /// Sends `value` if there is room now.
@@ -136,13 +131,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Python `Queue.put_nowait(obj)`.
     #[doc(alias = "put_nowait")]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        match self.send_within(value, Patience::None) {
-            Ok(()) => Ok(()),
-            Err(Failed::NotSent(NotSent::Closed, value)) => Err(TrySendError::Closed(value)),
-            Err(Failed::NotSent(_, value)) => Err(TrySendError::Full(value)),
-            Err(Failed::TooLong { value, len, limit }) => Err(TrySendError::TooLong { value, len, limit }),
-            Err(Failed::Encode { value, source }) => Err(TrySendError::Encode { value, source }),
-        }
+        Ok(send::<T, C>(&self.raw, self.raw.max_len(), value, Patience::None)?)
     }
 
     /// Sends `value`, waiting for room at most `timeout` (CLOCK_MONOTONIC, from the call; zero tries once).
@@ -158,28 +147,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`send_timeout`](Queue::send_timeout).
     pub fn send_deadline(&self, value: T, deadline: Deadline) -> Result<(), SendTimeoutError<T>> {
-        match self.send_within(value, Patience::Until(Some(deadline))) {
-            Ok(()) => Ok(()),
-            Err(Failed::NotSent(NotSent::Closed, value)) => Err(SendTimeoutError::Closed(value)),
-            Err(Failed::NotSent(_, value)) => Err(SendTimeoutError::TimedOut(value)),
-            Err(Failed::TooLong { value, len, limit }) => {
-                Err(SendTimeoutError::TooLong { value, len, limit })
-            }
-            Err(Failed::Encode { value, source }) => Err(SendTimeoutError::Encode { value, source }),
-        }
-    }
-
-    fn send_within(&self, value: T, patience: Patience) -> Result<(), Failed<T>> {
-        let limit = self.raw.max_len();
-        let sent = C::encode(&value, |payload| {
-            if payload.len() > limit { Err(payload.len()) } else { Ok(self.raw.send(payload, patience)) }
-        });
-        match sent {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(reason))) => Err(Failed::NotSent(reason, value)),
-            Ok(Err(len)) => Err(Failed::TooLong { value, len, limit }),
-            Err(source) => Err(Failed::Encode { value, source }),
-        }
+        Ok(send::<T, C>(&self.raw, self.raw.max_len(), value, Patience::Until(Some(deadline)))?)
     }
 
     /// Receives the oldest message, waiting for one as long as it takes.
@@ -294,11 +262,62 @@ impl<T, C: Codec<T>> Queue<T, C> {
     }
 }
 
+/// Encodes `value` and sends it, if it is not longer than `limit`.
+#[inline]
+pub(super) fn send<T, C: Codec<T>>(
+    raw: &RawQueue,
+    limit: usize,
+    value: T,
+    patience: Patience,
+) -> Result<(), Failed<T>> {
+    let sent = C::encode(&value, |payload| {
+        if payload.len() > limit { Err(payload.len()) } else { Ok(raw.send(payload, patience)) }
+    });
+    match sent {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(reason))) => Err(Failed::NotSent(reason, value)),
+        Ok(Err(len)) => Err(Failed::TooLong { value, len, limit }),
+        Err(source) => Err(Failed::Encode { value, source }),
+    }
+}
+
 /// What can go wrong with a send, before it is given the caller's name.
-enum Failed<T> {
+pub(super) enum Failed<T> {
     NotSent(NotSent, T),
     TooLong { value: T, len: usize, limit: usize },
     Encode { value: T, source: CodecError },
+}
+
+impl<T> From<Failed<T>> for SendError<T> {
+    fn from(failed: Failed<T>) -> SendError<T> {
+        match failed {
+            Failed::NotSent(_, value) => SendError::Closed(value),
+            Failed::TooLong { value, len, limit } => SendError::TooLong { value, len, limit },
+            Failed::Encode { value, source } => SendError::Encode { value, source },
+        }
+    }
+}
+
+impl<T> From<Failed<T>> for TrySendError<T> {
+    fn from(failed: Failed<T>) -> TrySendError<T> {
+        match failed {
+            Failed::NotSent(NotSent::Closed, value) => TrySendError::Closed(value),
+            Failed::NotSent(_, value) => TrySendError::Full(value),
+            Failed::TooLong { value, len, limit } => TrySendError::TooLong { value, len, limit },
+            Failed::Encode { value, source } => TrySendError::Encode { value, source },
+        }
+    }
+}
+
+impl<T> From<Failed<T>> for SendTimeoutError<T> {
+    fn from(failed: Failed<T>) -> SendTimeoutError<T> {
+        match failed {
+            Failed::NotSent(NotSent::Closed, value) => SendTimeoutError::Closed(value),
+            Failed::NotSent(_, value) => SendTimeoutError::TimedOut(value),
+            Failed::TooLong { value, len, limit } => SendTimeoutError::TooLong { value, len, limit },
+            Failed::Encode { value, source } => SendTimeoutError::Encode { value, source },
+        }
+    }
 }
 
 impl<T, C> Clone for Queue<T, C> {

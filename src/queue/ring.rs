@@ -138,6 +138,11 @@ impl Record {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// Its number: how many were taken before it, wrapping.
+    pub(crate) fn ticket(&self) -> u32 {
+        self.place.count
+    }
 }
 
 /// Some records that lie one behind the other.
@@ -377,6 +382,11 @@ impl Ring<'_> {
         // Nobody closes the head.
         let _ = self.head.bell.commit(extent.records);
         // CRASH(ring.taken): the records are gone, and the copy is ours alone.
+    }
+
+    /// How many records were taken so far, wrapping. Only the consumer may ask.
+    pub(crate) fn taken(&self) -> u32 {
+        self.own_place(self.head).count
     }
 
     /// Where this process's own end stands.

@@ -9,7 +9,7 @@ mod slots;
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub(crate) use owner::OwnerWord;
-pub(crate) use raw_lock::{Hold, PaddedLock, Patience, RawLock, Refused};
+pub(crate) use raw_lock::{Hold, MAX_HELD, PaddedLock, Patience, RawLock, Refused};
 
 #[cfg(all(test, loom))]
 mod models;

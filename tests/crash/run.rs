@@ -14,7 +14,7 @@ use crate::{
     company::{LIMIT, Process, asleep, keep_news},
     event, lock, mutants, queue,
     scenario::{Effort, Kind, Scenario, Tally},
-    trace, value,
+    tasks, trace, value,
 };
 
 /// Every file of scenarios has its line here.
@@ -24,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(queue::scenarios());
     all.extend(value::scenarios());
     all.extend(event::scenarios());
+    all.extend(tasks::scenarios());
     all
 }
 
