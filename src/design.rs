@@ -66,10 +66,10 @@
 //!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
-//! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word its
-//!   taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever inherits
-//!   the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item in its
-//!   place and wakes who sleeps on it. Receivers that sleep watch the words of all places that are held.
+//! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word
+//!   its taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever
+//!   inherits the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item
+//!   in its place and wakes who sleeps on it. Receivers that sleep watch the words of all places that are held.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
 //!   pidfd; its value and its panic come home in a memfd.
 //!

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         items_that_cannot_be_read_are_finished,
         a_panic_while_reading_gives_the_item_back,
         figures_of_errors,
+        what_is_unfinished_can_be_told_while_much_is_sent,
         killed_workers_lose_nothing_and_finish_nothing_twice,
         ten_thousand_deaths_with_a_task_in_hand,
     ])
@@ -539,6 +540,22 @@ fn figures_of_errors() {
         "JoinableQueue { unfinished: 0, len: 0, held: 0, dead_letters: 0, capacity: 65536, closed: false, \
          sending: free, receiving: free }"
     );
+}
+
+fn what_is_unfinished_can_be_told_while_much_is_sent() {
+    let queue = JoinableQueue::plain(1 << 16).unwrap();
+    let children: Vec<_> = (0..2)
+        .map(|_| fork_child(|| while queue.send(1_u64).is_ok() {}))
+        .chain((0..2).map(|_| fork_child(|| while queue.recv().map(drop).is_ok() {})))
+        .collect();
+    for _ in 0..20_000 {
+        // At most what fits, and what two hold.
+        assert!(queue.unfinished() <= (1 << 12) + 2);
+    }
+    queue.close();
+    queue.join();
+    children.into_iter().for_each(|child| child.join_ok());
+    assert_eq!((queue.unfinished(), queue.len()), (0, 0));
 }
 
 /// Workers note each task *before* they finish it, and report it *after*. Killed at random, they lose none: every task

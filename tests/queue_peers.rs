@@ -140,7 +140,8 @@ impl serde::Serialize for Unlucky {
     }
 }
 
-/// `_TestQueue.test_queue_feeder_donot_stop_onexc`: what cannot be pickled takes no place, and the next one goes through.
+/// `_TestQueue.test_queue_feeder_donot_stop_onexc`: what cannot be pickled takes no place, and the next one goes
+/// through.
 fn cpython_feeder_does_not_stop_on_an_exception() {
     let queue = Queue::new(Capacity::bytes(256).items(1)).unwrap();
     assert!(queue.send(Unlucky(13)).is_err());
@@ -468,7 +469,7 @@ fn crossbeam_stress_timeout_two_threads() {
     let queue = bounded(2);
     let limit = Duration::from_millis(4);
     let late = |i: u64| {
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             thread::sleep(Duration::from_millis(8));
         }
     };

@@ -90,8 +90,8 @@ pub enum RecvError {
         /// Its length in bytes.
         len: usize,
     },
-    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as there
-    /// are places for, so waiting would never end.
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as
+    /// there are places for, so waiting would never end.
     TooManyTasks {
         /// How many it holds.
         held: usize,
@@ -113,8 +113,8 @@ pub enum TryRecvError {
         /// The message's length in bytes.
         len: usize,
     },
-    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as there
-    /// are places for, so waiting would never end.
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as
+    /// there are places for, so waiting would never end.
     TooManyTasks {
         /// How many it holds.
         held: usize,
@@ -136,8 +136,8 @@ pub enum RecvTimeoutError {
         /// The message's length in bytes.
         len: usize,
     },
-    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as there
-    /// are places for, so waiting would never end.
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as
+    /// there are places for, so waiting would never end.
     TooManyTasks {
         /// How many it holds.
         held: usize,

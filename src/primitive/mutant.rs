@@ -57,7 +57,8 @@ pub enum Mutant {
     LeaseNotVoided,
     /// The head moves before the item lies in its taker's place.
     LeaseAfterHead,
-    /// A place that is watched is freed first, and its watcher is woken in a second system call.
+    /// A place that is watched is freed first, and its watcher is woken in a second system call, of which the kernel
+    /// knows nothing.
     LeaseFreedThenWake,
     /// Who watches a place does not tell the kernel.
     WatchWithoutWaiters,

@@ -176,8 +176,8 @@ impl Doorbell {
         })
     }
 
-    /// Announces a sleeper, for the holder of the *other* end's lock: the word to sleep on, and as what; `None` if it is
-    /// no longer what `seen` says.
+    /// Announces a sleeper, for the holder of the *other* end's lock: the word to sleep on, and as what; `None` if it
+    /// is no longer what `seen` says.
     pub(crate) fn announce(&self, seen: Reading) -> Option<(&FutexWord, u32)> {
         let expected = seen.0 | SLEEPER;
         // ORDERING: Relaxed, the bit carries nothing: the commit that clears it exchanges the same word.

@@ -359,7 +359,13 @@ impl RawQueue {
     /// After this nobody is in the middle of a commit that began before the queue was closed.
     #[cold]
     pub(super) fn pass_through_sending(&self, patience: Patience) -> Result<(), NotReceived> {
-        hold(&self.ends.sending, patience).map(drop).ok_or(NotReceived::TimedOut)
+        self.hold_sending(patience).map(drop).ok_or(NotReceived::TimedOut)
+    }
+
+    /// Takes the sending end; `None` when the time is up.
+    #[cold]
+    pub(super) fn hold_sending(&self, patience: Patience) -> Option<Hold<'_>> {
+        hold(&self.ends.sending, patience)
     }
 
     /// Takes the receiving end; `None` when the time is up.

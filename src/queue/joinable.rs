@@ -31,9 +31,10 @@ use crate::{
 /// said so. An item that was handed out so often as [`deliveries`](JoinableBuilder::deliveries) says becomes a dead
 /// letter, which [`dead_letters`](JoinableQueue::dead_letters) returns.
 ///
-/// While they are taken, items lie in *places*: at most so many as [`takers`](JoinableBuilder::takers) says can be taken
-/// at one time, and receivers wait until a place is free. What was given back comes before what was not yet taken, or
-/// after a few of it. For sending, order and capacity see [`Queue`](crate::Queue). A *stopped* taker is not dead.
+/// While they are taken, items lie in *places*: at most so many as [`takers`](JoinableBuilder::takers) says can be
+/// taken at one time, and receivers wait until a place is free. What was given back comes before what was not yet
+/// taken, or after a few of it. For sending, order and capacity see [`Queue`](crate::Queue). A *stopped* taker is not
+/// dead.
 ///
 /// It takes 640 bytes, the capacity, and for each place 64 bytes and the longest item. A clone is another handle to the
 /// same queue.
@@ -253,8 +254,8 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
     /// Takes an item, waiting for one, and for a place to work on it, as long as it takes.
     ///
     /// # Errors
-    /// - [`RecvError::Closed`] when the queue is closed and empty, and nobody else holds an item that might come back. A
-    ///   thread that holds a task itself does not wait for those of others: it is told at once.
+    /// - [`RecvError::Closed`] when the queue is closed and empty, and nobody else holds an item that might come
+    ///   back. A thread that holds a task itself does not wait for those of others: it is told at once.
     /// - [`RecvError::TooManyTasks`]: every place is held by this thread; or it holds 2,040 locks.
     /// - [`RecvError::Decode`] for an item that is no `T`: it is finished, and gone. [`RecvError::OutOfMemory`] for one
     ///   that this process has no room for, which stays.
@@ -271,8 +272,8 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         }
     }
 
-    /// Takes an item if there are one and a place now. It judges by them; if another process is in the middle of taking,
-    /// it waits for that at most a millisecond.
+    /// Takes an item if there are one and a place now. It judges by them; if another process is in the middle of
+    /// taking, it waits for that at most a millisecond.
     ///
     /// # Errors
     /// [`TryRecvError::Empty`], and as for [`recv`](JoinableQueue::recv).

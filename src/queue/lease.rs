@@ -14,8 +14,8 @@
 //! - L1: a taker holds the word from before the item lies here until it is finished or given back. So an item that
 //!   lies in a free place has been given back, by its taker or by the kernel at its taker's end; and nothing needs to
 //!   be said at a death.
-//! - L2: finishing is one step on `state`: it counts the item, takes it away, and wakes the joiners who sleep on it. The
-//!   word is freed afterwards; a death in between frees it too.
+//! - L2: finishing is one step on `state`: it counts the item, takes it away, and wakes the joiners who sleep on it.
+//!   The word is freed afterwards; a death in between frees it too.
 //! - L3: only the head of the receiving line sleeps on `word`, and only it puts items into places: so while it sleeps,
 //!   no place becomes held. WAITERS is set by it, and goes together with waking it.
 //! - L4: joiners alone set JOINER, by an exchange, and only where an item lies. A bit left by the dead does no harm.
@@ -215,7 +215,7 @@ impl Lease {
         // CRASH(lease.unlinked): pending and ours: the kernel marks it.
         // ORDERING(handback): Release, so that the next holder sees what we leave.
         if self.word.compare_exchange(me.tid, 0, Release, Relaxed).is_err() {
-            self.release_watched();
+            self.release_watched(me);
         }
         // CRASH(lease.freed): pending and free, or already another's: at worst one wakes for nothing.
         me.retract();
@@ -223,10 +223,11 @@ impl Lease {
 
     /// In one step (L3). WAKE_OP is a full barrier: `handback` holds.
     #[cold]
-    fn release_watched(&self) {
+    fn release_watched(&self, me: Me) {
         if mutant(Mutant::LeaseFreedThenWake) {
             // ORDERING(handback): Release; the fault is the gap after it.
             self.word.swap(0, Release);
+            me.retract();
             self.word.wake(1);
             return;
         }

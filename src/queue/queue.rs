@@ -27,7 +27,8 @@ use crate::{
 /// in the middle of an operation holds up its end of the queue; timeouts and `try_` forms still end.
 ///
 /// Messages keep the order in which they were accepted. The capacity is in bytes, and, if asked for, in messages
-/// ([`Capacity`]): a message takes 8 bytes and its own length, rounded up to a multiple of 8. `C` says how values travel: [`new`](Queue::new) takes any serde type,
+/// ([`Capacity`]): a message takes 8 bytes and its own length, rounded up to a multiple of 8. `C` says how values
+/// travel: [`new`](Queue::new) takes any serde type,
 /// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
 ///
 /// # Examples

@@ -27,8 +27,8 @@
 //! | `cursor`   | where the next search for a place begins           | the head of the receiving line              |
 //!
 //! # Invariants
-//! - T1: an item is void, in the ring, taken, given back, a dead letter or finished, and each change is one store or one
-//!   exchange: it is handed out once until it is given back, and counted once.
+//! - T1: an item is void, in the ring, taken, given back, a dead letter or finished, and each change is one store or
+//!   one exchange: it is handed out once until it is given back, and counted once.
 //! - T2: while an item is unfinished, it is in the ring or in a place, and who takes it out of the ring changes
 //!   `taking` twice: before it lies in the place, and after. Each change, and the step that finishes, wakes the joiners
 //!   who sleep on that word, undivided.
@@ -111,8 +111,8 @@ impl Desk {
         (self.taking.load(Relaxed) / 2).checked_sub(1).map(|place| place as usize)
     }
 
-    /// Notes that `place` is being filled, which comes after none, or that none is, and wakes the joiners (T2). Only the
-    /// head of the receiving line may.
+    /// Notes that `place` is being filled, which comes after none, or that none is, and wakes the joiners (T2). Only
+    /// the head of the receiving line may.
     #[inline]
     fn set_taking(&self, place: Option<usize>) {
         let next = place.map_or(0, |place| 2 * (place as u32 + 1));
@@ -130,7 +130,7 @@ impl Desk {
     }
 }
 
-// SAFETY: atomics.
+// SAFETY: two atomic words, valid whatever stands in them.
 unsafe impl Shareable for Desk {
     const ROBUST: &'static [usize] = &[];
 }
@@ -416,15 +416,27 @@ impl RawTasks {
 
     /// What was sent and is not finished: exact at some instant of the call.
     pub(crate) fn unfinished(&self) -> u32 {
-        loop {
+        let look = || {
             let sent = self.queue.tail_bell().read().count();
             // Each count only grows, one by one: their sum is what was finished at some instant of the adding up.
             let finished =
                 self.leases.iter().fold(0_u32, |sum, lease| sum.wrapping_add(lease.state().finished()));
-            if self.queue.tail_bell().read().count() == sent {
-                return sent.wrapping_sub(finished) & FINISHED_MASK;
+            // Nothing was sent meanwhile: at that instant.
+            let same = self.queue.tail_bell().read().count() == sent;
+            same.then(|| sent.wrapping_sub(finished) & FINISHED_MASK)
+        };
+        for _ in 0..64 {
+            if let Some(unfinished) = look() {
+                return unfinished;
             }
             spin_hint();
+        }
+        // Much is being sent: not now. (If somebody sleeps or stands still at that end, nothing is sent either.)
+        loop {
+            let _end = self.queue.hold_sending(moment());
+            if let Some(unfinished) = look() {
+                return unfinished;
+            }
         }
     }
 

@@ -9,7 +9,8 @@
 //! - *doubled*, *torn*: a message that came twice, or with contents that no sender wrote;
 //! - *stalled*: a second in which nothing came through although nobody was stopped.
 //!
-//! Then the same with tasks (`tasks.rs`). `cargo storm -- [--kills N] [--seed S]`. The exact kill (`cargo crash`) proves more; this shows the whole at work.
+//! Then the same with tasks (`tasks.rs`). `cargo storm -- [--kills N] [--seed S]`. The exact kill (`cargo crash`)
+//! proves more; this shows the whole at work.
 
 #[path = "../support/mod.rs"]
 mod support;

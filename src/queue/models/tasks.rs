@@ -93,6 +93,19 @@ fn taker_dies_while_another_waits(fuel: usize) {
     assert_eq!(tasks.unfinished(), 0);
 }
 
+/// One holds an item, and dies or gives it back; another sleeps until it comes back.
+fn holder_dies_while_another_waits(fuel: usize) {
+    let tasks = tasks(2, u32::MAX);
+    send(&tasks, 1);
+    let taken = tasks.take(&mut Vec::new(), Patience::FOREVER).expect("nobody closes it");
+    let other = spawn({
+        let tasks = tasks.clone();
+        move || work(&tasks)
+    });
+    let _ = die_after(fuel, || tasks.give_back(me(), taken.place));
+    assert_eq!((other.join(), tasks.unfinished()), (1, 0));
+}
+
 /// One holds the only place; another waits for it and dies, or gets it.
 fn finisher_dies_while_another_waits_for_its_place(fuel: usize) {
     let tasks = tasks(1, u32::MAX);
@@ -190,7 +203,12 @@ fn a_taker_that_dies_gives_its_item_back() {
 
 #[test]
 fn a_receiver_that_waits_hears_of_a_takers_death() {
-    every_death("taker, waiting receiver, sender", 1, taker_dies_while_another_waits);
+    every_death("taker, waiting receiver, sender", 0, taker_dies_while_another_waits);
+}
+
+#[test]
+fn a_receiver_that_sleeps_hears_of_a_holders_death() {
+    every_death("holder, sleeping receiver", 4, holder_dies_while_another_waits);
 }
 
 #[test]
@@ -230,20 +248,19 @@ fn mutant_lease_after_head_is_seen() {
 
 #[test]
 fn mutant_watch_without_waiters_is_seen() {
-    let said = fails_with(Mutant::WatchWithoutWaiters, || every_death("", 1, taker_dies_while_another_waits));
+    let said =
+        fails_with(Mutant::WatchWithoutWaiters, || every_death("", 4, holder_dies_while_another_waits));
     assert!(said.contains("deadlock"), "{said}");
 }
 
 #[test]
 fn mutant_takers_unwatched_is_seen() {
-    fails_with(Mutant::TakersUnwatched, || every_death("", 1, taker_dies_while_another_waits));
+    fails_with(Mutant::TakersUnwatched, || every_death("", 4, holder_dies_while_another_waits));
 }
 
 #[test]
 fn mutant_lease_freed_then_wake_is_seen() {
-    let said = fails_with(Mutant::LeaseFreedThenWake, || {
-        every_death("", 2, finisher_dies_while_another_waits_for_its_place);
-    });
+    let said = fails_with(Mutant::LeaseFreedThenWake, || every_death("", 4, holder_dies_while_another_waits));
     assert!(said.contains("deadlock"), "{said}");
 }
 
