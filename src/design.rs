@@ -23,7 +23,7 @@
 //! | `region`    | memory: a sealed memfd, its header, a bump pointer, handles; nothing waits                  |
 //! | `sync`      | futex algorithms over words                                                                |
 //! | `value`     | [`Value`](crate::Value), [`Atomic`](crate::Atomic), [`Array`](crate::Array)                |
-//! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue)                                              |
+//! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue); leases, [`JoinableQueue`](crate::JoinableQueue) |
 //! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): fork, watch, reap                |
 //!
 //! # Vocabulary
@@ -79,9 +79,13 @@
 //!   one exchange, or one FUTEX_WAKE_OP if somebody sleeps.
 //! - **Ring** (`queue/ring.rs`). Each end keeps two places and believes the one whose count its doorbell shows. The
 //!   next place is stored *before* the commit, into the other slot: whoever inherits the end finds it right without
-//!   looking for OWNER_DIED, and neither end ever walks records to recover.
+//!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
+//! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word
+//!   its taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever
+//!   inherits the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item
+//!   in its place and wakes who sleeps on it. Receivers that sleep watch the words of all places that are held.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
 //!   pidfd; its value and its panic come home in a memfd.
 //! - **Parent's end** (`process/watch.rs`). PR_SET_PDEATHSIG with SIGKILL where the main thread forked, whose end is
@@ -128,6 +132,14 @@
 //! | `ring.written`, `ring.staged` | a record beyond the last commit                | the next producer overwrites it      |
 //! | `ring.copied`                 | a copy in a dead process                       | the next consumer takes the record   |
 //! | `ring.taken`                  | a message that died with its receiver          | nobody: at most once                 |
+//! | `lease.pending`, `lease.freed` | a free place, pending                        | the kernel wakes one, for nothing    |
+//! | `lease.claimed`, `lease.unlinked` | our TID, named by the pending slot        | the kernel marks it: given back      |
+//! | `lease.awaited`, `task.joining` | a joiner's bit and no joiner                | the next change clears it            |
+//! | `task.copied`                 | a place that is held and empty                 | the kernel frees it                  |
+//! | `task.written`                | an item in a place and in the ring             | the next receiver makes it void      |
+//! | `task.taken`                  | an item in a place, not yet confirmed          | the next receiver confirms it        |
+//! | `task.finished`, `task.buried` | an item that is counted as finished           | the kernel frees its place           |
+//! | `task.opened`                 | a copy of a dead letter in a dead process      | the next reader takes it             |
 //! | `gate.shut`                   | a parent that never opened its gate             | the child sees the lock's owner dead, and ends |
 //! | `gate.opened`                 | an opened gate, and a lock held by the dead     | the child goes on: the number decides |
 //! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
@@ -143,6 +155,8 @@
 //!   it after, and had its heir walk the records: on the consumer's side those may be overwritten by then.
 //! - A bell beside a word is queued *before* the word is compared, not after it: futex_waitv takes its words one after
 //!   the other, and a giver can commit and die between two of them.
+//! - A joiner sleeps on one unfinished item, in the word whose change finishes it, and not on a bell of its own: a bell
+//!   that the kernel rings for a dead finisher changes no word, so a joiner on its way to sleep would miss it.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //!

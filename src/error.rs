@@ -2,6 +2,7 @@
 
 mod array;
 mod barrier;
+mod codec;
 mod lock;
 mod once;
 mod process;
@@ -12,11 +13,13 @@ mod semaphore;
 
 pub use array::ArrayError;
 pub use barrier::{BarrierError, NewBarrierError};
+pub use codec::CodecError;
 pub use lock::LockError;
 pub use once::OnceError;
 pub use process::SpawnError;
 pub use queue::{
-    CodecError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    RecvError, RecvTimeoutError, SendError, SendManyError, SendTimeoutError, TaskDoneError, TryRecvError,
+    TrySendError,
 };
 pub use region::RegionError;
 pub use rwlock::RwLockError;

@@ -5,7 +5,7 @@
 //!
 //! | to share                          | use                                                              |
 //! |-----------------------------------|------------------------------------------------------------------|
-//! | work and results                  | [`Queue`]                                                        |
+//! | work and results                  | [`Queue`], [`JoinableQueue`]                                     |
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
@@ -42,8 +42,8 @@ mod value;
 
 pub use error::{
     AcquireError, ArrayError, BarrierError, CodecError, LockError, NewBarrierError, OnceError, RecvError,
-    RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendTimeoutError,
-    SpawnError, TryRecvError, TrySendError,
+    RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError,
+    SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -55,7 +55,10 @@ pub use process::{
     PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError, Stream, Usage, active_children,
     current_process, parent_process, reap_now, scope,
 };
-pub use queue::{Codec, PlainData, Queue, Serde};
+pub use queue::{
+    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,
+    Task,
+};
 pub use region::{Plain, Region};
 pub use sync::{
     Barrier, BarrierWaitResult, BoundedSemaphore, Event, Lock, LockGuard, Once, OnceValue, Permit, RLock,

@@ -33,7 +33,7 @@ fn room(len: usize) -> usize {
 }
 
 fuzz_target!(|case: Case| {
-    let Ok(queue) = Queue::<Vec<u8>>::new(case.capacity.into()) else {
+    let Ok(queue) = Queue::<Vec<u8>>::new(usize::from(case.capacity)) else {
         assert_eq!(case.capacity, 0);
         return;
     };

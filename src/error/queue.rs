@@ -2,46 +2,7 @@
 
 use std::{error::Error, fmt};
 
-/// A value could not be turned into bytes, or bytes into a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CodecError(Cause);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Cause {
-    Postcard(postcard::Error),
-    Length { need: usize, have: usize },
-}
-
-impl CodecError {
-    pub(crate) fn postcard(error: postcard::Error) -> CodecError {
-        CodecError(Cause::Postcard(error))
-    }
-
-    /// The message has another length than its type.
-    pub(crate) fn length(need: usize, have: usize) -> CodecError {
-        CodecError(Cause::Length { need, have })
-    }
-}
-
-impl fmt::Display for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Cause::Postcard(error) => write!(f, "serialisation failed: {error}"),
-            Cause::Length { need, have } => {
-                write!(f, "message of another type: need {need} bytes, have {have}")
-            }
-        }
-    }
-}
-
-impl Error for CodecError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.0 {
-            Cause::Postcard(error) => Some(error),
-            Cause::Length { .. } => None,
-        }
-    }
-}
+use crate::error::CodecError;
 
 /// Why [`Queue::send`](crate::Queue::send) did not send. The value is inside.
 #[non_exhaustive]
@@ -129,6 +90,12 @@ pub enum RecvError {
         /// Its length in bytes.
         len: usize,
     },
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as
+    /// there are places for, so waiting would never end.
+    TooManyTasks {
+        /// How many it holds.
+        held: usize,
+    },
 }
 
 /// Why [`Queue::try_recv`](crate::Queue::try_recv) has no message.
@@ -145,6 +112,12 @@ pub enum TryRecvError {
     OutOfMemory {
         /// The message's length in bytes.
         len: usize,
+    },
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as
+    /// there are places for, so waiting would never end.
+    TooManyTasks {
+        /// How many it holds.
+        held: usize,
     },
 }
 
@@ -163,6 +136,12 @@ pub enum RecvTimeoutError {
         /// The message's length in bytes.
         len: usize,
     },
+    /// Of a [`JoinableQueue`](crate::JoinableQueue) alone: the calling thread holds as many tasks as it may, or as
+    /// there are places for, so waiting would never end.
+    TooManyTasks {
+        /// How many it holds.
+        held: usize,
+    },
 }
 
 /// What the errors of the queue's ends have to say, whatever they are called.
@@ -172,6 +151,7 @@ enum Said<'a> {
     ClosedAndEmpty,
     TooLong(usize, usize),
     NoMemory(usize),
+    TooManyTasks(usize),
     Codec(&'a CodecError),
 }
 
@@ -185,6 +165,7 @@ impl fmt::Display for Said<'_> {
                 write!(f, "message too long: {len} bytes, the queue holds at most {limit}")
             }
             Said::NoMemory(len) => write!(f, "not enough memory to receive a message of {len} bytes"),
+            Said::TooManyTasks(held) => write!(f, "too many tasks held: this thread holds {held}"),
             Said::Codec(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -257,6 +238,7 @@ impl RecvError {
             RecvError::Closed => Said::ClosedAndEmpty,
             RecvError::Decode(error) => Said::Codec(error),
             RecvError::OutOfMemory { len } => Said::NoMemory(*len),
+            RecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
         }
     }
 }
@@ -268,6 +250,7 @@ impl TryRecvError {
             TryRecvError::Closed => Said::ClosedAndEmpty,
             TryRecvError::Decode(error) => Said::Codec(error),
             TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
+            TryRecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
         }
     }
 }
@@ -279,6 +262,7 @@ impl RecvTimeoutError {
             RecvTimeoutError::Closed => Said::ClosedAndEmpty,
             RecvTimeoutError::Decode(error) => Said::Codec(error),
             RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
+            RecvTimeoutError::TooManyTasks { held } => Said::TooManyTasks(*held),
         }
     }
 }
@@ -321,3 +305,95 @@ macro_rules! debug_as_display {
     )*};
 }
 debug_as_display!(SendError, TrySendError, SendTimeoutError);
+
+/// Why [`Queue::send_many`](crate::Queue::send_many) and its kin did not send all. What was not sent is still in the
+/// caller's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendManyError {
+    /// There is no room for more now.
+    Full {
+        /// How many were sent.
+        sent: usize,
+    },
+    /// There was no room for more until the time was up.
+    TimedOut {
+        /// How many were sent.
+        sent: usize,
+    },
+    /// The queue is closed.
+    Closed {
+        /// How many were sent.
+        sent: usize,
+    },
+    /// The queue could never hold the next message.
+    TooLong {
+        /// How many were sent.
+        sent: usize,
+        /// The next one's length in bytes, encoded.
+        len: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// The next value could not be serialised.
+    Encode {
+        /// How many were sent.
+        sent: usize,
+        /// Why.
+        source: CodecError,
+    },
+}
+
+impl SendManyError {
+    /// How many were sent: they are in the queue, or received.
+    pub fn sent(&self) -> usize {
+        match *self {
+            SendManyError::Full { sent }
+            | SendManyError::TimedOut { sent }
+            | SendManyError::Closed { sent }
+            | SendManyError::TooLong { sent, .. }
+            | SendManyError::Encode { sent, .. } => sent,
+        }
+    }
+
+    fn say(&self) -> Said<'_> {
+        match self {
+            SendManyError::Full { .. } => Said::Waiting("the queue is full"),
+            SendManyError::TimedOut { .. } => Said::Waiting("the queue was full until the time was up"),
+            SendManyError::Closed { .. } => Said::Closed,
+            SendManyError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
+            SendManyError::Encode { source, .. } => Said::Codec(source),
+        }
+    }
+}
+
+impl fmt::Display for SendManyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, after {} were sent", self.say(), self.sent())
+    }
+}
+
+impl Error for SendManyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            SendManyError::Encode { source, .. } => source.source(),
+            _ => None,
+        }
+    }
+}
+
+/// Why [`JoinableQueue::task_done`](crate::JoinableQueue::task_done) did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// The calling thread has no task left that it took out of its guard.
+    TooMany,
+}
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("task_done was called more often than tasks were taken by this thread")
+    }
+}
+
+impl Error for TaskDoneError {}

@@ -115,6 +115,25 @@ pub enum Mutant {
     ResetUntold,
     /// Who arrives at a barrier does not look whether somebody waits for its slot.
     CrowdForgotten,
+    /// The records of a batch are committed one by one.
+    BatchPieceByPiece,
+    /// An item that its dead taker had not yet taken from the ring counts as taken.
+    LeaseNotVoided,
+    /// The head moves before the item lies in its taker's place.
+    LeaseAfterHead,
+    /// A place that is watched is freed first, and its watcher is woken in a second system call, of which the kernel
+    /// knows nothing.
+    LeaseFreedThenWake,
+    /// Who watches a place does not tell the kernel.
+    WatchWithoutWaiters,
+    /// A receiver does not sleep on the places that are held.
+    TakersUnwatched,
+    /// An item is finished first, and its joiners are woken in a second system call.
+    FinishThenWake,
+    /// Who finishes an item wakes one of its joiners.
+    FinishWakesOne,
+    /// Who takes an item from the ring does not wake the joiners that wait for that.
+    TakingNotTold,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

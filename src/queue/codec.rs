@@ -1,6 +1,10 @@
 //! How a value becomes bytes: by serde and postcard, or as it lies in memory.
 
-use std::{cell::RefCell, mem};
+use std::{
+    cell::RefCell,
+    mem,
+    ops::{Deref, DerefMut},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -18,6 +22,17 @@ pub trait Codec<T>: sealed::Sealed {
     fn landing() -> Self::Landing;
     #[doc(hidden)]
     fn decode(landing: Self::Landing) -> Result<T, CodecError>;
+    /// The length of the shortest message.
+    #[doc(hidden)]
+    const SHORTEST: usize;
+    /// The length of the longest message, if there is one.
+    #[doc(hidden)]
+    const LONGEST: Option<usize>;
+    /// Appends the bytes of `value`; if that fails, or panics, perhaps some of them.
+    #[doc(hidden)]
+    fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
+    #[doc(hidden)]
+    fn read(bytes: &[u8]) -> Result<T, CodecError>;
 }
 
 mod sealed {
@@ -55,8 +70,49 @@ fn return_scratch(bytes: Vec<u8>) {
     }
 }
 
+/// The thread's scratch memory, borrowed: empty at first, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Scratch(Vec<u8>);
+
+impl Scratch {
+    pub(super) fn borrow() -> Scratch {
+        Scratch(borrow_scratch())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        return_scratch(mem::take(&mut self.0));
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+/// Where postcard writes: behind what is there.
+struct Behind<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for Behind<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
+}
+
 impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
     type Landing = Vec<u8>;
+    const SHORTEST: usize = 0;
+    const LONGEST: Option<usize> = None;
 
     fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
         let bytes = postcard::to_extend(value, borrow_scratch()).map_err(CodecError::postcard)?;
@@ -73,6 +129,14 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
         let value = postcard::from_bytes(&bytes).map_err(CodecError::postcard);
         return_scratch(bytes);
         value
+    }
+
+    fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        postcard::to_extend(value, Behind(bytes)).map(drop).map_err(CodecError::postcard)
+    }
+
+    fn read(bytes: &[u8]) -> Result<T, CodecError> {
+        postcard::from_bytes(bytes).map_err(CodecError::postcard)
     }
 }
 
@@ -93,6 +157,8 @@ impl<T: Plain> Landing for PlainLanding<T> {
 
 impl<T: Plain> Codec<T> for PlainData {
     type Landing = PlainLanding<T>;
+    const SHORTEST: usize = size_of::<T>();
+    const LONGEST: Option<usize> = Some(size_of::<T>());
 
     #[inline]
     fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
@@ -108,5 +174,19 @@ impl<T: Plain> Codec<T> for PlainData {
     fn decode(landing: PlainLanding<T>) -> Result<T, CodecError> {
         let (need, have) = (size_of::<T>(), landing.len);
         if need == have { Ok(landing.value) } else { Err(CodecError::length(need, have)) }
+    }
+
+    fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        bytes.extend_from_slice(bytemuck::bytes_of(value));
+        Ok(())
+    }
+
+    fn read(bytes: &[u8]) -> Result<T, CodecError> {
+        let (need, have) = (size_of::<T>(), bytes.len());
+        if need == have {
+            Ok(bytemuck::pod_read_unaligned(bytes))
+        } else {
+            Err(CodecError::length(need, have))
+        }
     }
 }

@@ -144,15 +144,8 @@ impl Doorbell {
         also: Option<(&Doorbell, Reading)>,
         deadline: Option<Deadline>,
     ) -> Wake {
-        let mut spins = SPINS;
-        while spins > 0 {
-            spins -= 1;
-            spin_hint();
-            // ORDERING: Relaxed, a hint; the caller reads again.
-            let also_changed = also.is_some_and(|(other, reading)| other.word.load(Relaxed) != reading.0);
-            if self.word.load(Relaxed) != seen.0 || also_changed {
-                return Wake::Changed;
-            }
+        if self.changes_soon(seen, also) {
+            return Wake::Changed;
         }
         if mutant(Mutant::BellBeside) {
             self.beside.store(1, Relaxed);
@@ -161,21 +154,38 @@ impl Doorbell {
             }
             return self.beside.wait(1, deadline);
         }
-        let mut expected = seen.0 | SLEEPER;
-        // ORDERING: Relaxed, the bit carries nothing: the commit that clears it exchanges the same word.
-        if !seen.has_sleeper() && self.word.compare_exchange(seen.0, expected, Relaxed, Relaxed).is_err() {
-            return Wake::Changed;
-        }
+        let Some((_, mut expected)) = self.announce(seen) else { return Wake::Changed };
         if mutant(Mutant::TrustSleeperBit) {
             expected = self.word.load(Relaxed);
         }
-        // CRASH(bell.set): the bit is set, and we may never sleep.
         match also {
             Some((other, reading)) if !mutant(Mutant::CloseBesideSleeper) => {
                 wait_any(&[(&self.word, expected), (&other.word, reading.0)], deadline)
             }
             _ => self.word.wait(expected, deadline),
         }
+    }
+
+    /// Looks for a little while whether the word changes, or the other one.
+    pub(crate) fn changes_soon(&self, seen: Reading, also: Option<(&Doorbell, Reading)>) -> bool {
+        (0..SPINS).any(|_| {
+            spin_hint();
+            // ORDERING: Relaxed, a hint; the caller reads again.
+            let also_changed = also.is_some_and(|(other, reading)| other.word.load(Relaxed) != reading.0);
+            self.word.load(Relaxed) != seen.0 || also_changed
+        })
+    }
+
+    /// Announces a sleeper, for the holder of the *other* end's lock: the word to sleep on, and as what; `None` if it
+    /// is no longer what `seen` says.
+    pub(crate) fn announce(&self, seen: Reading) -> Option<(&FutexWord, u32)> {
+        let expected = seen.0 | SLEEPER;
+        // ORDERING: Relaxed, the bit carries nothing: the commit that clears it exchanges the same word.
+        if !seen.has_sleeper() && self.word.compare_exchange(seen.0, expected, Relaxed, Relaxed).is_err() {
+            return None;
+        }
+        // CRASH(bell.set): the bit is set, and we may never sleep.
+        Some((&self.word, expected))
     }
 
     /// Closes, and wakes whoever sleeps here or on `other`, in one step. Anybody may, any number of times. (The one

@@ -31,7 +31,8 @@ use crate::{
     primitive::{Deadline, Mutant, Wake, mutant},
     queue::{
         doorbell::{Doorbell, Reading},
-        ring::{End, HEADER, MAX_CAPACITY, NotPushed, Ring},
+        frame::{self, HEADER},
+        ring::{End, MAX_CAPACITY, NotPushed, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes},
     sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused},
@@ -75,6 +76,19 @@ pub(crate) enum NotReceived {
     NoMemory(usize),
 }
 
+/// Why nothing was taken from the ring.
+enum NotTaken {
+    /// There is nothing; what the tail showed when that was found.
+    Nothing(Reading),
+    NoMemory(usize),
+}
+
+impl From<Reading> for NotTaken {
+    fn from(tail: Reading) -> NotTaken {
+        NotTaken::Nothing(tail)
+    }
+}
+
 /// Where a received payload goes.
 pub(crate) trait Landing {
     /// Room for a payload of `len` bytes; less, if the rest is not wanted; `None`, if there is no memory.
@@ -89,45 +103,64 @@ impl Landing for Vec<u8> {
     }
 }
 
+/// How much a queue is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The buffer, in bytes: a multiple of a cache line.
+    pub(crate) buffer: usize,
+    /// Messages; `u32::MAX` if the buffer alone is to bound them.
+    pub(crate) most: u32,
+}
+
+/// Enough bytes to receive at once.
+const BATCH: usize = 64 << 10;
+
 /// A queue of byte strings.
 #[derive(Clone)]
 pub(crate) struct RawQueue {
     ends: Handle<Ends>,
     bytes: SharedBytes,
+    most: u32,
 }
 
 impl RawQueue {
-    /// The buffer that a queue asked for `capacity` bytes gets: a multiple of a cache line.
-    pub(crate) fn buffer_size(capacity: usize) -> Result<usize, RegionError> {
-        match capacity {
+    /// The bounds of a queue that was asked to hold `bytes`, and at most so many messages.
+    pub(crate) fn bounds(bytes: usize, messages: Option<usize>) -> Result<Bounds, RegionError> {
+        let buffer = match bytes {
             0 => Err(RegionError::ZeroSize),
-            1..=MAX_CAPACITY => Ok(capacity.next_multiple_of(64)),
-            _ => Err(RegionError::TooLarge { need: capacity, limit: MAX_CAPACITY }),
+            1..=MAX_CAPACITY => Ok(bytes.next_multiple_of(64)),
+            _ => Err(RegionError::TooLarge { need: bytes, limit: MAX_CAPACITY }),
+        }?;
+        match messages.map(u32::try_from) {
+            Some(Ok(0)) => Err(RegionError::ZeroSize),
+            Some(Ok(most)) => Ok(Bounds { buffer, most }),
+            // More than any buffer holds.
+            None | Some(Err(_)) => Ok(Bounds { buffer, most: u32::MAX }),
         }
     }
 
     /// What a queue with such a buffer takes of a region.
-    pub(crate) fn footprint(buffer: usize) -> usize {
-        size_of::<Ends>() + buffer
+    pub(crate) fn footprint(bounds: Bounds) -> usize {
+        size_of::<Ends>() + bounds.buffer
     }
 
-    pub(crate) fn new_in(region: &Region, buffer: usize) -> Result<RawQueue, RegionError> {
+    pub(crate) fn new_in(region: &Region, bounds: Bounds) -> Result<RawQueue, RegionError> {
         let ends = Ends {
             sending: PaddedLock::new(),
             tail: End::new(),
             receiving: PaddedLock::new(),
             head: End::new(),
         };
-        let (ends, bytes) = region.place_with_bytes(ends, buffer, 64)?;
-        Ok(RawQueue { ends, bytes })
+        let (ends, bytes) = region.place_with_bytes(ends, bounds.buffer, 64)?;
+        Ok(RawQueue { ends, bytes, most: bounds.most })
     }
 
     #[inline]
-    fn ring(&self) -> Ring<'_> {
-        Ring { tail: &self.ends.tail, head: &self.ends.head, buffer: self.bytes.buffer() }
+    pub(super) fn ring(&self) -> Ring<'_> {
+        Ring { tail: &self.ends.tail, head: &self.ends.head, buffer: self.bytes.buffer(), most: self.most }
     }
 
-    fn tail_bell(&self) -> &Doorbell {
+    pub(super) fn tail_bell(&self) -> &Doorbell {
         &self.ends.tail.bell
     }
 
@@ -141,12 +174,48 @@ impl RawQueue {
         self.capacity() - HEADER
     }
 
+    /// The most messages that it may hold, if that was asked for.
+    pub(crate) fn most(&self) -> Option<u32> {
+        (self.most < u32::MAX).then_some(self.most)
+    }
+
     /// Sends `payload`, waiting for room as long as `patience` lasts. It must not be longer than
     /// [`max_len`](Self::max_len).
+    #[inline]
     pub(crate) fn send(&self, payload: &[u8], patience: Patience) -> Result<(), NotSent> {
         debug_assert!(payload.len() <= self.max_len());
+        self.push(payload.len(), patience, |ring| ring.push(payload).map(|()| true))
+    }
+
+    /// Sends a batch, which is not empty, as much of it in one commit as there is room for, and waits for the rest as
+    /// long as `patience` lasts. Nothing of others comes in between. `sent` counts the messages, also if it fails.
+    pub(crate) fn send_many(
+        &self,
+        batch: &[u8],
+        sent: &mut usize,
+        patience: Patience,
+    ) -> Result<(), NotSent> {
+        let mut rest = batch;
+        let first = frame::payloads(batch).next().map_or(0, <[u8]>::len);
+        self.push(first, patience, |ring| {
+            let extent = ring.push_many(rest)?;
+            rest = &rest[extent.bytes()..];
+            *sent += extent.records as usize;
+            Ok(rest.is_empty())
+        })
+    }
+
+    /// Lets `push` put in what it has until it says that this was all, waiting for room as long as `patience` lasts.
+    /// The first payload has `len` bytes.
+    #[inline]
+    fn push(
+        &self,
+        len: usize,
+        patience: Patience,
+        mut push: impl FnMut(&Ring<'_>) -> Result<bool, NotPushed>,
+    ) -> Result<(), NotSent> {
         let Patience::Until(deadline) = patience else {
-            return self.try_send(payload);
+            return self.try_push(len, push);
         };
         let _end = hold(&self.ends.sending, patience).ok_or(NotSent::TimedOut)?;
         // CRASH(ends.sending): ours, until the hold is dropped.
@@ -156,8 +225,9 @@ impl RawQueue {
             if tail.is_closed() {
                 return Err(NotSent::Closed);
             }
-            match ring.push(payload) {
-                Ok(()) => return Ok(()),
+            match push(&ring) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(NotPushed::Closed) => return Err(NotSent::Closed),
                 Err(NotPushed::Full(head)) => {
                     // CRASH(ends.waiting): the next in line looks for itself.
@@ -172,30 +242,77 @@ impl RawQueue {
     }
 
     /// Judges by the records, not by who holds the lock: a holder may sleep, be stopped, or be dead and not yet marked.
-    fn try_send(&self, payload: &[u8]) -> Result<(), NotSent> {
+    fn try_push(
+        &self,
+        len: usize,
+        mut push: impl FnMut(&Ring<'_>) -> Result<bool, NotPushed>,
+    ) -> Result<(), NotSent> {
         if self.tail_bell().read().is_closed() {
             return Err(NotSent::Closed);
         }
         let ring = self.ring();
-        if !ring.has_room_for(payload.len()) {
+        if !ring.has_room_for(len) {
             return Err(NotSent::Full);
         }
         let _end = hold(&self.ends.sending, moment()).ok_or(NotSent::Full)?;
-        match ring.push(payload) {
-            Ok(()) => Ok(()),
-            Err(NotPushed::Full(_)) => Err(NotSent::Full),
-            Err(NotPushed::Closed) => Err(NotSent::Closed),
+        loop {
+            match push(&ring) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(NotPushed::Full(_)) => return Err(NotSent::Full),
+                Err(NotPushed::Closed) => return Err(NotSent::Closed),
+            }
         }
     }
 
     /// Receives the oldest payload into `landing`, waiting for one as long as `patience` lasts.
+    #[inline]
     pub(crate) fn recv(&self, landing: &mut impl Landing, patience: Patience) -> Result<(), NotReceived> {
+        self.pull(patience, |ring| {
+            let record = ring.peek()?;
+            let room = landing.room(record.len()).ok_or(NotTaken::NoMemory(record.len()))?;
+            ring.copy(record, room);
+            ring.take(record);
+            Ok(())
+        })
+    }
+
+    /// Receives at most `most` payloads, one commit for all, and appends them to `batch`. It waits for the first alone,
+    /// as long as `patience` lasts. If there is no memory for as many, it takes but one.
+    pub(crate) fn recv_many(
+        &self,
+        batch: &mut Vec<u8>,
+        most: usize,
+        patience: Patience,
+    ) -> Result<(), NotReceived> {
+        self.pull(patience, |ring| {
+            let mut oldest = ring.peek_many(most, BATCH)?;
+            if batch.try_reserve_exact(oldest.extent.bytes()).is_err() {
+                oldest = ring.peek_many(1, BATCH)?;
+                let need = oldest.extent.bytes();
+                batch.try_reserve_exact(need).map_err(|_| NotTaken::NoMemory(need - HEADER))?;
+            }
+            let start = batch.len();
+            batch.resize(start + oldest.extent.bytes(), 0);
+            ring.copy_many(oldest, &mut batch[start..]);
+            ring.take_many(oldest);
+            Ok(())
+        })
+    }
+
+    /// Lets `take` have what there is, waiting for it as long as `patience` lasts.
+    #[inline]
+    fn pull(
+        &self,
+        patience: Patience,
+        mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>,
+    ) -> Result<(), NotReceived> {
         let Patience::Until(deadline) = patience else {
-            return self.try_recv(landing);
+            return self.try_pull(take);
         };
         let _end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
         // CRASH(ends.receiving): ours, until the hold is dropped.
-        while let Some(tail) = self.take_oldest(landing, patience)? {
+        while let Some(tail) = self.take_oldest(&mut take, patience)? {
             if self.tail_bell().sleep(tail, None, deadline) == Wake::TimedOut {
                 return Err(NotReceived::TimedOut);
             }
@@ -203,43 +320,58 @@ impl RawQueue {
         Ok(())
     }
 
-    /// As [`try_send`](Self::try_send): by the records.
-    fn try_recv(&self, landing: &mut impl Landing) -> Result<(), NotReceived> {
+    /// As [`try_push`](Self::try_push): by the records.
+    fn try_pull(&self, mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>) -> Result<(), NotReceived> {
         let ring = self.ring();
         if ring.contents().0 == 0 && !self.tail_bell().read().is_closed() {
             return Err(NotReceived::Empty);
         }
         let _end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
-        match self.take_oldest(landing, moment())? {
+        match self.take_oldest(&mut take, moment())? {
             None => Ok(()),
             Some(_) => Err(NotReceived::Empty),
         }
     }
 
-    /// Takes the oldest payload; if there is none, what the tail showed. The caller holds the receiving end.
+    /// Takes what is oldest; if there is nothing, says what the tail showed. The caller holds the receiving end.
+    #[inline]
     fn take_oldest(
         &self,
-        landing: &mut impl Landing,
+        take: &mut impl FnMut(&Ring<'_>) -> Result<(), NotTaken>,
         patience: Patience,
     ) -> Result<Option<Reading>, NotReceived> {
         let ring = self.ring();
         let mut commits_are_over = mutant(Mutant::ClosedAtOnce);
         loop {
-            match ring.peek() {
-                Ok(record) => {
-                    let room = landing.room(record.len()).ok_or(NotReceived::NoMemory(record.len()))?;
-                    ring.copy(record, room);
-                    ring.take(record);
-                    return Ok(None);
-                }
-                Err(tail) if !tail.is_closed() => return Ok(Some(tail)),
-                Err(_) if commits_are_over => return Err(NotReceived::Closed),
-                Err(_) => {
-                    drop(hold(&self.ends.sending, patience).ok_or(NotReceived::TimedOut)?);
+            match take(&ring) {
+                Ok(()) => return Ok(None),
+                Err(NotTaken::NoMemory(len)) => return Err(NotReceived::NoMemory(len)),
+                Err(NotTaken::Nothing(tail)) if !tail.is_closed() => return Ok(Some(tail)),
+                Err(NotTaken::Nothing(_)) if commits_are_over => return Err(NotReceived::Closed),
+                Err(NotTaken::Nothing(_)) => {
+                    self.pass_through_sending(patience)?;
                     commits_are_over = true;
                 }
             }
         }
+    }
+
+    /// After this nobody is in the middle of a commit that began before the queue was closed.
+    #[cold]
+    pub(super) fn pass_through_sending(&self, patience: Patience) -> Result<(), NotReceived> {
+        self.hold_sending(patience).map(drop).ok_or(NotReceived::TimedOut)
+    }
+
+    /// Takes the sending end; `None` when the time is up.
+    #[cold]
+    pub(super) fn hold_sending(&self, patience: Patience) -> Option<Hold<'_>> {
+        hold(&self.ends.sending, patience)
+    }
+
+    /// Takes the receiving end; `None` when the time is up.
+    #[inline]
+    pub(super) fn hold_receiving(&self, patience: Patience) -> Option<Hold<'_>> {
+        hold(&self.ends.receiving, patience)
     }
 
     /// Ends sending, and wakes all who wait. Any number of times.
@@ -249,6 +381,11 @@ impl RawQueue {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.tail_bell().read().is_closed()
+    }
+
+    /// Whether a payload of `len` bytes would be refused, at some instant of the call.
+    pub(crate) fn is_full_for(&self, len: usize) -> bool {
+        !self.ring().has_room_for(len)
     }
 
     /// The payloads in it, at some instant of the call.
@@ -269,7 +406,7 @@ impl RawQueue {
     }
 }
 
-fn moment() -> Patience {
+pub(super) fn moment() -> Patience {
     Patience::Until(Some(Deadline::after(MOMENT)))
 }
 
@@ -290,7 +427,7 @@ mod tests {
 
     fn queue(capacity: usize) -> RawQueue {
         let region = Region::anonymous(capacity + 4096).unwrap();
-        RawQueue::new_in(&region, RawQueue::buffer_size(capacity).unwrap()).unwrap()
+        RawQueue::new_in(&region, RawQueue::bounds(capacity, None).unwrap()).unwrap()
     }
 
     fn received(queue: &RawQueue) -> Result<Vec<u8>, NotReceived> {

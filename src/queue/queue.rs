@@ -11,6 +11,7 @@ use crate::{
     },
     primitive::Deadline,
     queue::{
+        capacity::Capacity,
         codec::{Codec, PlainData, Serde},
         ends::{NotReceived, NotSent, RawQueue},
     },
@@ -25,8 +26,9 @@ use crate::{
 /// never seen, one that a receiver has taken is gone with it, and nobody else waits for the dead. A *stopped* process
 /// in the middle of an operation holds up its end of the queue; timeouts and `try_` forms still end.
 ///
-/// Messages keep the order in which they were accepted. The capacity is in bytes: a message takes 8 bytes and its own
-/// length, rounded up to a multiple of 8. `C` says how values travel: [`new`](Queue::new) takes any serde type,
+/// Messages keep the order in which they were accepted. The capacity is in bytes, and, if asked for, in messages
+/// ([`Capacity`]): a message takes 8 bytes and its own length, rounded up to a multiple of 8. `C` says how values
+/// travel: [`new`](Queue::new) takes any serde type,
 /// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
 ///
 /// # Examples
@@ -43,7 +45,7 @@ use crate::{
 /// Python `multiprocessing.Queue`, which writes from a helper thread and wedges when a reader is killed; the errors
 /// have the shapes of crossbeam-channel's.
 pub struct Queue<T, C = Serde> {
-    raw: RawQueue,
+    pub(super) raw: RawQueue,
     _codec: PhantomData<fn(T) -> (T, C)>,
 }
 
@@ -53,16 +55,16 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// [`RegionError::ZeroSize`]; [`RegionError::TooLarge`] beyond 4 GiB; else what [`Region::anonymous`] says.
-    pub fn new(capacity: usize) -> Result<Queue<T>, RegionError> {
-        Queue::make(capacity)
+    pub fn new(capacity: impl Into<Capacity>) -> Result<Queue<T>, RegionError> {
+        Queue::make(capacity.into())
     }
 
     /// A queue of at least `capacity` bytes in `region`.
     ///
     /// # Errors
     /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
-    pub fn new_in(region: &Region, capacity: usize) -> Result<Queue<T>, RegionError> {
-        Queue::make_in(region, capacity)
+    pub fn new_in(region: &Region, capacity: impl Into<Capacity>) -> Result<Queue<T>, RegionError> {
+        Queue::make_in(region, capacity.into())
     }
 }
 
@@ -79,28 +81,29 @@ impl<T: Plain> Queue<T, PlainData> {
     /// assert_eq!(queue.recv().unwrap(), [1.5, 2.5]);
     /// # Ok::<(), pshared::RegionError>(())
     /// ```
-    pub fn plain(capacity: usize) -> Result<Queue<T, PlainData>, RegionError> {
-        Queue::make(capacity)
+    pub fn plain(capacity: impl Into<Capacity>) -> Result<Queue<T, PlainData>, RegionError> {
+        Queue::make(capacity.into())
     }
 
     /// As [`plain`](Queue::plain), in `region`.
     ///
     /// # Errors
     /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
-    pub fn plain_in(region: &Region, capacity: usize) -> Result<Queue<T, PlainData>, RegionError> {
-        Queue::make_in(region, capacity)
+    pub fn plain_in(
+        region: &Region,
+        capacity: impl Into<Capacity>,
+    ) -> Result<Queue<T, PlainData>, RegionError> {
+        Queue::make_in(region, capacity.into())
     }
 }
 
 impl<T, C: Codec<T>> Queue<T, C> {
-    fn make(capacity: usize) -> Result<Queue<T, C>, RegionError> {
-        let buffer = RawQueue::buffer_size(capacity)?;
-        in_arena(RawQueue::footprint(buffer), |region| Queue::make_in(region, capacity))
+    fn make(capacity: Capacity) -> Result<Queue<T, C>, RegionError> {
+        in_arena(RawQueue::footprint(capacity.bounds()?), |region| Queue::make_in(region, capacity))
     }
 
-    fn make_in(region: &Region, capacity: usize) -> Result<Queue<T, C>, RegionError> {
-        let raw = RawQueue::new_in(region, RawQueue::buffer_size(capacity)?)?;
-        Ok(Queue { raw, _codec: PhantomData })
+    fn make_in(region: &Region, capacity: Capacity) -> Result<Queue<T, C>, RegionError> {
+        Ok(Queue { raw: RawQueue::new_in(region, capacity.bounds()?)?, _codec: PhantomData })
     }
 
     /// Sends `value`, waiting for room as long as it takes.
@@ -114,12 +117,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     #[doc(alias = "put")]
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.send_within(value, Patience::FOREVER) {
-            Ok(()) => Ok(()),
-            Err(Failed::NotSent(_, value)) => Err(SendError::Closed(value)),
-            Err(Failed::TooLong { value, len, limit }) => Err(SendError::TooLong { value, len, limit }),
-            Err(Failed::Encode { value, source }) => Err(SendError::Encode { value, source }),
-        }
+        Ok(send::<T, C>(&self.raw, self.raw.max_len(), value, Patience::FOREVER)?)
     }
 
     /// Sends `value` if there is room now.
@@ -134,13 +132,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Python `Queue.put_nowait(obj)`.
     #[doc(alias = "put_nowait")]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        match self.send_within(value, Patience::None) {
-            Ok(()) => Ok(()),
-            Err(Failed::NotSent(NotSent::Closed, value)) => Err(TrySendError::Closed(value)),
-            Err(Failed::NotSent(_, value)) => Err(TrySendError::Full(value)),
-            Err(Failed::TooLong { value, len, limit }) => Err(TrySendError::TooLong { value, len, limit }),
-            Err(Failed::Encode { value, source }) => Err(TrySendError::Encode { value, source }),
-        }
+        Ok(send::<T, C>(&self.raw, self.raw.max_len(), value, Patience::None)?)
     }
 
     /// Sends `value`, waiting for room at most `timeout` (CLOCK_MONOTONIC, from the call; zero tries once).
@@ -156,28 +148,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`send_timeout`](Queue::send_timeout).
     pub fn send_deadline(&self, value: T, deadline: Deadline) -> Result<(), SendTimeoutError<T>> {
-        match self.send_within(value, Patience::Until(Some(deadline))) {
-            Ok(()) => Ok(()),
-            Err(Failed::NotSent(NotSent::Closed, value)) => Err(SendTimeoutError::Closed(value)),
-            Err(Failed::NotSent(_, value)) => Err(SendTimeoutError::TimedOut(value)),
-            Err(Failed::TooLong { value, len, limit }) => {
-                Err(SendTimeoutError::TooLong { value, len, limit })
-            }
-            Err(Failed::Encode { value, source }) => Err(SendTimeoutError::Encode { value, source }),
-        }
-    }
-
-    fn send_within(&self, value: T, patience: Patience) -> Result<(), Failed<T>> {
-        let limit = self.raw.max_len();
-        let sent = C::encode(&value, |payload| {
-            if payload.len() > limit { Err(payload.len()) } else { Ok(self.raw.send(payload, patience)) }
-        });
-        match sent {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(reason))) => Err(Failed::NotSent(reason, value)),
-            Ok(Err(len)) => Err(Failed::TooLong { value, len, limit }),
-            Err(source) => Err(Failed::Encode { value, source }),
-        }
+        Ok(send::<T, C>(&self.raw, self.raw.max_len(), value, Patience::Until(Some(deadline)))?)
     }
 
     /// Receives the oldest message, waiting for one as long as it takes.
@@ -270,9 +241,20 @@ impl<T, C: Codec<T>> Queue<T, C> {
         self.len() == 0
     }
 
+    /// Whether not even the shortest message would be accepted, at some instant of the call.
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.raw.is_full_for(C::SHORTEST)
+    }
+
     /// The size of its buffer in bytes: what was asked for, rounded up to a multiple of 64.
     pub fn capacity(&self) -> usize {
         self.raw.capacity()
+    }
+
+    /// The most messages it may hold, if that was asked for.
+    pub fn max_items(&self) -> Option<usize> {
+        self.raw.most().map(|most| most as usize)
     }
 
     /// The longest message it can hold, in encoded bytes: the capacity less 8.
@@ -281,11 +263,62 @@ impl<T, C: Codec<T>> Queue<T, C> {
     }
 }
 
+/// Encodes `value` and sends it, if it is not longer than `limit`.
+#[inline]
+pub(super) fn send<T, C: Codec<T>>(
+    raw: &RawQueue,
+    limit: usize,
+    value: T,
+    patience: Patience,
+) -> Result<(), Failed<T>> {
+    let sent = C::encode(&value, |payload| {
+        if payload.len() > limit { Err(payload.len()) } else { Ok(raw.send(payload, patience)) }
+    });
+    match sent {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(reason))) => Err(Failed::NotSent(reason, value)),
+        Ok(Err(len)) => Err(Failed::TooLong { value, len, limit }),
+        Err(source) => Err(Failed::Encode { value, source }),
+    }
+}
+
 /// What can go wrong with a send, before it is given the caller's name.
-enum Failed<T> {
+pub(super) enum Failed<T> {
     NotSent(NotSent, T),
     TooLong { value: T, len: usize, limit: usize },
     Encode { value: T, source: CodecError },
+}
+
+impl<T> From<Failed<T>> for SendError<T> {
+    fn from(failed: Failed<T>) -> SendError<T> {
+        match failed {
+            Failed::NotSent(_, value) => SendError::Closed(value),
+            Failed::TooLong { value, len, limit } => SendError::TooLong { value, len, limit },
+            Failed::Encode { value, source } => SendError::Encode { value, source },
+        }
+    }
+}
+
+impl<T> From<Failed<T>> for TrySendError<T> {
+    fn from(failed: Failed<T>) -> TrySendError<T> {
+        match failed {
+            Failed::NotSent(NotSent::Closed, value) => TrySendError::Closed(value),
+            Failed::NotSent(_, value) => TrySendError::Full(value),
+            Failed::TooLong { value, len, limit } => TrySendError::TooLong { value, len, limit },
+            Failed::Encode { value, source } => TrySendError::Encode { value, source },
+        }
+    }
+}
+
+impl<T> From<Failed<T>> for SendTimeoutError<T> {
+    fn from(failed: Failed<T>) -> SendTimeoutError<T> {
+        match failed {
+            Failed::NotSent(NotSent::Closed, value) => SendTimeoutError::Closed(value),
+            Failed::NotSent(_, value) => SendTimeoutError::TimedOut(value),
+            Failed::TooLong { value, len, limit } => SendTimeoutError::TooLong { value, len, limit },
+            Failed::Encode { value, source } => SendTimeoutError::Encode { value, source },
+        }
+    }
 }
 
 impl<T, C> Clone for Queue<T, C> {
@@ -300,6 +333,7 @@ impl<T, C> fmt::Debug for Queue<T, C> {
         f.debug_struct("Queue")
             .field("len", &self.raw.len())
             .field("capacity", &self.raw.capacity())
+            .field("max_items", &self.raw.most())
             .field("closed", &self.raw.is_closed())
             .field("sending", &sending)
             .field("receiving", &receiving)

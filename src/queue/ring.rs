@@ -12,11 +12,12 @@
 //! | `head.bell`       | records taken                             | consumer, one step: the commit       |
 //! | `head.places`     | where the oldest record begins            | consumer, before the commit          |
 //! | `tail.known`      | a `head` place that was true              | producer                             |
-//! | `head.known`      | a `tail` count that was true              | consumer                             |
+//! | `head.known`      | a `tail` count that was true, as a place  | consumer                             |
 //! | the buffer        | records                                   | producer, beyond the last commit     |
 //!
-//! A record is a header of 8 bytes (its length) and the payload, padded to 8. It goes on at the start of the buffer
-//! where it meets the end, so no room is ever lost and the longest record is the capacity less one header.
+//! A record is a header of 8 bytes and the payload, padded to 8 (`frame.rs`). It goes on at the start of the buffer
+//! where it meets the end, so no room is ever lost and the longest record is the capacity less one header. Several
+//! records may be committed at once, at either end: the doorbell counts them in one step.
 //!
 //! # Invariants
 //! - R1: what lies beyond the last commit is read by nobody.
@@ -37,11 +38,12 @@
 
 use crate::{
     primitive::{AtomicU64, Buffer, Mutant, Relaxed, mutant, spin_hint},
-    queue::doorbell::{COUNT_MASK, Closed, Doorbell, Reading},
+    queue::{
+        doorbell::{COUNT_MASK, Closed, Doorbell, MAX_COMMIT, Reading},
+        frame::{HEADER, header, payload_len, units},
+    },
 };
 
-/// What a record takes beside its payload, in bytes; and the unit of positions.
-pub(crate) const HEADER: usize = 8;
 /// Positions must fit 31 bits at twice the capacity, and counts must not wrap within one filling.
 pub(crate) const MAX_CAPACITY: usize = 1 << 32;
 
@@ -136,6 +138,43 @@ impl Record {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// Its number: how many were taken before it, wrapping.
+    pub(crate) fn ticket(&self) -> u32 {
+        self.place.count
+    }
+}
+
+/// Some records that lie one behind the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) records: u32,
+    units: u32,
+}
+
+impl Extent {
+    const NONE: Extent = Extent { records: 0, units: 0 };
+
+    /// With headers and padding, in bytes.
+    pub(crate) fn bytes(self) -> usize {
+        HEADER * self.units as usize
+    }
+
+    /// One more record, with a payload of `len` bytes.
+    fn and(self, len: usize) -> Extent {
+        Extent { records: self.records + 1, units: self.units + units(len) }
+    }
+
+    fn fits(self, room: Extent) -> bool {
+        self.records <= room.records && self.units <= room.units
+    }
+}
+
+/// The oldest records, as far as they were asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Oldest {
+    place: Place,
+    pub(crate) extent: Extent,
 }
 
 /// Both ends and the bytes between them.
@@ -143,6 +182,8 @@ pub(crate) struct Ring<'a> {
     pub(crate) tail: &'a End,
     pub(crate) head: &'a End,
     pub(crate) buffer: &'a Buffer,
+    /// No more records than these, however short. From private memory.
+    pub(crate) most: u32,
 }
 
 impl Ring<'_> {
@@ -150,12 +191,6 @@ impl Ring<'_> {
     #[inline]
     fn capacity(&self) -> u32 {
         (self.buffer.len() / HEADER) as u32
-    }
-
-    /// The units that a payload of `len` bytes takes.
-    #[inline]
-    fn units(len: usize) -> u32 {
-        (1 + len.div_ceil(HEADER)) as u32
     }
 
     #[inline]
@@ -178,55 +213,143 @@ impl Ring<'_> {
     }
 
     /// Puts in `payload` and commits it. Only the producer may.
+    #[inline]
     pub(crate) fn push(&self, payload: &[u8]) -> Result<(), NotPushed> {
         let tail = self.own_place(self.tail);
-        let units = Self::units(payload.len());
-        self.make_room(tail, units).map_err(NotPushed::Full)?;
-        let mut header = [0; HEADER];
-        header[..4].copy_from_slice(&(payload.len() as u32).to_ne_bytes());
-        self.buffer.write(self.offset(tail.position), &header);
+        let extent = Extent::NONE.and(payload.len());
+        if !extent.fits(self.known_room(tail)) {
+            let (reading, room) = self.look_for_room(tail);
+            if !extent.fits(room) {
+                return Err(NotPushed::Full(reading));
+            }
+        }
+        self.buffer.write(self.offset(tail.position), &header(payload.len()));
         self.write_wrapping(self.offset(self.advance(tail.position, 1)), payload);
         // CRASH(ring.written): beyond the last commit.
-        let next =
-            Place { count: (tail.count + 1) & COUNT_MASK, position: self.advance(tail.position, units) };
-        self.tail.stage(tail, next);
-        // CRASH(ring.staged): the doorbell still shows the old count.
-        self.tail.bell.commit(1).map_err(|Closed| NotPushed::Closed)
+        self.commit_tail(tail, extent)
     }
 
-    /// Sees to it that `units` are free behind `tail`, or says what the head showed when they were not.
-    #[inline]
-    fn make_room(&self, tail: Place, units: u32) -> Result<(), Reading> {
-        // ORDERING: Relaxed, private to this end, carried by its lock.
-        let known = Place::unpack(self.tail.known.load(Relaxed));
-        if units <= self.capacity() - self.between(known.position, tail.position) {
-            return Ok(());
+    /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. Only
+    /// the producer may.
+    pub(crate) fn push_many(&self, batch: &[u8]) -> Result<Extent, NotPushed> {
+        let tail = self.own_place(self.tail);
+        let mut extent = self.first_that_fit(batch, self.known_room(tail));
+        if extent.bytes() < batch.len() && extent.records < MAX_COMMIT {
+            let (reading, room) = self.look_for_room(tail);
+            extent = self.first_that_fit(batch, room);
+            if extent == Extent::NONE {
+                return Err(NotPushed::Full(reading));
+            }
         }
+        self.write_wrapping(self.offset(tail.position), &batch[..extent.bytes()]);
+        self.commit_tail(tail, extent).map(|()| extent)
+    }
+
+    /// How much of a batch fits into `room` and into one commit.
+    fn first_that_fit(&self, batch: &[u8], room: Extent) -> Extent {
+        let most = if mutant(Mutant::BatchPieceByPiece) { 1 } else { MAX_COMMIT };
+        let room = Extent { records: room.records.min(most), ..room };
+        let mut extent = Extent::NONE;
+        while let Some(header) = batch.get(extent.bytes()..).and_then(|rest| rest.first_chunk()) {
+            let longer = extent.and(payload_len(*header));
+            if !longer.fits(room) {
+                break;
+            }
+            extent = longer;
+        }
+        extent
+    }
+
+    /// Commits what was written behind `tail`.
+    #[inline]
+    fn commit_tail(&self, tail: Place, extent: Extent) -> Result<(), NotPushed> {
+        self.tail.stage(tail, self.behind(tail, extent));
+        // CRASH(ring.staged): the doorbell still shows the old count.
+        self.tail.bell.commit(extent.records).map_err(|Closed| NotPushed::Closed)
+    }
+
+    /// Where an end stands that has moved over `extent`.
+    #[inline]
+    fn behind(&self, place: Place, extent: Extent) -> Place {
+        Place {
+            count: (place.count + extent.records) & COUNT_MASK,
+            position: self.advance(place.position, extent.units),
+        }
+    }
+
+    /// What is free between `tail` and `head`.
+    #[inline]
+    fn room_between(&self, tail: Place, head: Place) -> Extent {
+        let records = tail.count.wrapping_sub(head.count) & COUNT_MASK;
+        Extent {
+            records: self.most.saturating_sub(records),
+            units: self.capacity() - self.between(head.position, tail.position),
+        }
+    }
+
+    /// The room there is for sure.
+    #[inline]
+    fn known_room(&self, tail: Place) -> Extent {
+        // ORDERING: Relaxed, private to this end, carried by its lock.
+        self.room_between(tail, Place::unpack(self.tail.known.load(Relaxed)))
+    }
+
+    /// The room there is, and what the head showed when that was found.
+    fn look_for_room(&self, tail: Place) -> (Reading, Extent) {
         let (reading, head) = self.look_at(self.head);
         self.tail.known.store(head.pack(), Relaxed);
-        if units <= self.capacity() - self.between(head.position, tail.position) {
-            Ok(())
-        } else {
-            Err(reading)
-        }
+        (reading, self.room_between(tail, head))
     }
 
     /// The oldest record, if there is one; else what the tail showed. Only the consumer may.
     #[inline]
     pub(crate) fn peek(&self) -> Result<Record, Reading> {
         let place = self.own_place(self.head);
-        // ORDERING: Relaxed, private to this end, carried by its lock; what it vouches for was acquired with it.
-        if self.head.known.load(Relaxed) as u32 == place.count {
-            let reading = self.tail.bell.read();
-            if reading.count() == place.count {
-                return Err(reading);
+        self.committed(place, 1)?;
+        Ok(Record { place, len: self.len_at(place.position) })
+    }
+
+    /// The oldest records, at most `most` of them and not more than one commit can count, and as many as `bytes` hold,
+    /// but at least one; if there is none, what the tail showed. Only the consumer may.
+    pub(crate) fn peek_many(&self, most: usize, bytes: usize) -> Result<Oldest, Reading> {
+        let place = self.own_place(self.head);
+        let most = most.clamp(1, MAX_COMMIT as usize) as u32;
+        let most = most.min(self.committed(place, most)?);
+        let mut extent = Extent::NONE;
+        while extent.records < most {
+            let len = self.len_at(self.advance(place.position, extent.units));
+            let longer = extent.and(len);
+            if extent.records > 0 && longer.bytes() > bytes {
+                break;
             }
-            self.head.known.store(u64::from(reading.count()), Relaxed);
+            extent = longer;
         }
+        Ok(Oldest { place, extent })
+    }
+
+    /// How many records there are for sure from `place` on; it looks at the tail if there may be fewer than `enough`.
+    #[inline]
+    fn committed(&self, place: Place, enough: u32) -> Result<u32, Reading> {
+        // ORDERING: Relaxed, private to this end, carried by its lock; what it vouches for was acquired with it.
+        let known = Place::unpack(self.head.known.load(Relaxed)).count;
+        let records = known.wrapping_sub(place.count) & COUNT_MASK;
+        if records >= enough {
+            return Ok(records);
+        }
+        let reading = self.tail.bell.read();
+        if reading.count() == place.count {
+            return Err(reading);
+        }
+        self.head.known.store(Place { count: reading.count(), position: 0 }.pack(), Relaxed);
+        Ok(reading.count().wrapping_sub(place.count) & COUNT_MASK)
+    }
+
+    /// The length of the record at `position`.
+    #[inline]
+    fn len_at(&self, position: u32) -> usize {
         let mut header = [0; HEADER];
-        self.buffer.read(self.offset(place.position), &mut header);
-        let len = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        Ok(Record { place, len })
+        self.buffer.read(self.offset(position), &mut header);
+        payload_len(header)
     }
 
     /// Copies the payload of `record` to `bytes`, which may be shorter.
@@ -236,20 +359,34 @@ impl Ring<'_> {
         self.read_wrapping(self.offset(self.advance(record.place.position, 1)), &mut bytes[..count]);
     }
 
+    /// Copies records as they are to `bytes`, of which they take [`Extent::bytes`].
+    pub(crate) fn copy_many(&self, oldest: Oldest, bytes: &mut [u8]) {
+        self.read_wrapping(self.offset(oldest.place.position), &mut bytes[..oldest.extent.bytes()]);
+    }
+
     /// Commits that `record` is taken. Only the consumer may.
     #[inline]
     pub(crate) fn take(&self, record: Record) {
-        // CRASH(ring.copied): not yet taken.
         let Record { place, len } = record;
-        let position = self.advance(place.position, Self::units(len));
-        let next = Place { count: (place.count + 1) & COUNT_MASK, position };
+        self.take_many(Oldest { place, extent: Extent::NONE.and(len) });
+    }
+
+    /// Commits that the records are taken. Only the consumer may.
+    #[inline]
+    pub(crate) fn take_many(&self, Oldest { place, extent }: Oldest) {
+        // CRASH(ring.copied): not yet taken.
         if mutant(Mutant::MarkEmptyBeforeCommit) {
             self.buffer.write(self.offset(place.position), &[0; HEADER]);
         }
-        self.head.stage(place, next);
+        self.head.stage(place, self.behind(place, extent));
         // Nobody closes the head.
-        let _ = self.head.bell.commit(1);
-        // CRASH(ring.taken): the record is gone, and the copy is ours alone.
+        let _ = self.head.bell.commit(extent.records);
+        // CRASH(ring.taken): the records are gone, and the copy is ours alone.
+    }
+
+    /// How many records were taken so far, wrapping. Only the consumer may ask.
+    pub(crate) fn taken(&self) -> u32 {
+        self.own_place(self.head).count
     }
 
     /// Where this process's own end stands.
@@ -289,8 +426,8 @@ impl Ring<'_> {
 
     /// Whether a payload of `len` bytes would fit now.
     pub(crate) fn has_room_for(&self, len: usize) -> bool {
-        let (_, used) = self.contents();
-        Self::units(len) <= self.capacity() - used
+        let (records, used) = self.contents();
+        records < self.most && units(len) <= self.capacity() - used
     }
 
     /// Copies `bytes` to `at`, going on at the start where it meets the end.

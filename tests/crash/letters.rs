@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_types, reason = "the harness looks from outside the seam")]
 
 use std::{
+    ops::Range,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::Duration,
 };
@@ -14,6 +15,8 @@ use pshared::{PlainData, Queue, RecvError, RecvTimeoutError, SendTimeoutError, T
 
 use crate::{board::board, trace::stepped};
 
+/// Letters in a batch: more than fit into a queue of [`Mail::long`], and as many as into one of [`Mail::short`].
+pub const BATCH: u64 = 4;
 /// Letters have numbers below this.
 pub const NUMBERS: u64 = 150;
 
@@ -64,8 +67,14 @@ pub enum Who {
 }
 
 impl Who {
+    /// The first of its letters.
     pub fn letter(self) -> u64 {
         20 + 10 * self as u64
+    }
+
+    /// Those that it sends in one operation.
+    pub fn letters(self, many: bool) -> Range<u64> {
+        self.letter()..self.letter() + if many { BATCH } else { 1 }
     }
 
     /// Whether it came to know what its operation did.
@@ -249,6 +258,46 @@ impl Mail {
                 accepted.store(u64::from(sent.is_ok()), SeqCst);
                 knows.store(1, SeqCst);
             });
+        });
+    }
+
+    /// As [`send_stepped`](Mail::send_stepped), a batch.
+    pub fn send_many_stepped(&self, who: Who) {
+        let knows = cell(KNOWS + who as usize);
+        each!(self, queue => {
+            let mut batch: Vec<_> = who.letters(true).map(Letter::write).collect();
+            stepped(|| {
+                let sent = queue.send_many(&mut batch).map_or_else(|error| error.sent() as u64, |()| BATCH);
+                for number in who.letter()..who.letter() + sent {
+                    up(ACCEPTED + number as usize);
+                }
+                knows.store(1, SeqCst);
+            });
+        });
+    }
+
+    /// As [`receive_stepped`](Mail::receive_stepped), a batch.
+    pub fn receive_many_stepped(&self, who: Who) {
+        let knows = cell(KNOWS + who as usize);
+        each!(self, queue => {
+            let mut batch = Vec::with_capacity(2 * BATCH as usize);
+            stepped(|| {
+                match queue.recv_many(&mut batch, BATCH as usize) {
+                    Ok(_) => batch.iter().for_each(|letter| note(Got::Letter(letter.read()))),
+                    Err(RecvError::Closed) => note(Got::Closed),
+                    Err(_) => note(Got::Letter(None)),
+                }
+                knows.store(1, SeqCst);
+            });
+        });
+    }
+
+    /// Uses the batches once, so that their code and their memory are there.
+    pub fn warm_batches(&self) {
+        each!(self, queue => {
+            let mut batch = vec![Letter::write(0)];
+            let _ = queue.send_many(&mut batch);
+            let _ = queue.try_recv_many(&mut batch, BATCH as usize);
         });
     }
 

@@ -45,6 +45,7 @@ mod rwlock;
 mod scenario;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;
+mod tasks;
 #[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]

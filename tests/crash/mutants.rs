@@ -11,6 +11,7 @@
 //! | 6     | a bell beside the committing word                                   | wedged, 61 of 793 pairs             |
 //! | 7     | a lock freed first and unlinked afterwards                          | older locks stay owned by the dead  |
 //! | 8     | memory unmapped with a lock in it that is held                      | the same                            |
+//! | 9     | an item that its dead taker had not taken from the ring counts as taken | finished twice, 2 of 76 |
 //! | 12    | a counting word in the pending slot                                 | the count overwritten               |
 //!
 //! The matrix runs on the code that ships, in which no fault can be switched on. So the harness builds itself a
@@ -106,6 +107,18 @@ mod hunting {
         fault(12, Mutant::PendingOnCount, &[COUNT, COUNT, COUNT]),
         caught_by(Mutant::CloseBesideSleeper, &["close: stopped sender on its way to sleep"]),
         caught_by(Mutant::ClosedAtOnce, &["close: stopped sender at its commit, receiver asleep"]),
+        caught_by(Mutant::BatchPieceByPiece, &["send_many: room for all, alone"]),
+        fault(1, Mutant::PositionBeforeCommit, &["send_many: free, alone"]),
+        caught_by(Mutant::CommitThenWake, &["send_many: free, sleeper opposite"]),
+        fault(4, Mutant::CommitThenWake, &["recv_many: free, sleeper opposite"]),
+        fault(9, Mutant::LeaseNotVoided, &["JoinableQueue::recv, done: alone"]),
+        caught_by(Mutant::LeaseAfterHead, &["JoinableQueue::recv, done: alone"]),
+        caught_by(Mutant::LeaseFreedThenWake, &["Task::give_back: receiver asleep"]),
+        caught_by(Mutant::WatchWithoutWaiters, &["Task::done: receiver asleep"]),
+        caught_by(Mutant::TakersUnwatched, &["Task::done: receiver asleep"]),
+        caught_by(Mutant::FinishThenWake, &["Task::done: two joiners"]),
+        caught_by(Mutant::FinishWakesOne, &["Task::done: two joiners"]),
+        caught_by(Mutant::TakingNotTold, &["JoinableQueue::recv, done: joiner"]),
         caught_by(Mutant::SetThenWake, &["Event::set: sleeper"]),
         caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
         caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),

@@ -5,8 +5,8 @@ use std::{cell::Cell, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 use crate::{
     company::{Body, Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause},
     letters::{
-        Bag, DISORDER, End, Form, Got, LEFT, Mail, NUMBERS, Refusal, SEEN_AT_STOP, SHRUNK, TOLD_CLOSED, TORN,
-        Who, accepted, cell, count, received,
+        BATCH, Bag, DISORDER, End, Form, Got, LEFT, Mail, NUMBERS, Refusal, SEEN_AT_STOP, SHRUNK,
+        TOLD_CLOSED, TORN, Who, accepted, cell, count, received,
     },
     scenario::Damage,
     trace::stepped,
@@ -72,6 +72,8 @@ impl Post {
 pub enum Deed {
     Send(Form),
     Receive(Form),
+    SendMany,
+    ReceiveMany,
     Close,
 }
 
@@ -83,6 +85,31 @@ impl Deed {
         }
     }
 
+    pub fn many_at(end: End) -> Deed {
+        match end {
+            End::Sending => Deed::SendMany,
+            End::Receiving => Deed::ReceiveMany,
+        }
+    }
+
+    /// Where it is done; closing is done at neither end.
+    fn end(self) -> Option<End> {
+        match self {
+            Deed::Send(_) | Deed::SendMany => Some(End::Sending),
+            Deed::Receive(_) | Deed::ReceiveMany => Some(End::Receiving),
+            Deed::Close => None,
+        }
+    }
+
+    /// How many letters it is about, at most.
+    fn letters(self) -> u64 {
+        match self {
+            Deed::Send(_) | Deed::Receive(_) => 1,
+            Deed::SendMany | Deed::ReceiveMany => BATCH,
+            Deed::Close => 0,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Deed::Send(Form::Wait) => "send",
@@ -91,6 +118,8 @@ impl Deed {
             Deed::Receive(Form::Wait) => "recv",
             Deed::Receive(Form::Try) => "try_recv",
             Deed::Receive(Form::Timeout(_)) => "recv_timeout",
+            Deed::SendMany => "send_many",
+            Deed::ReceiveMany => "recv_many",
             Deed::Close => "close",
         }
     }
@@ -102,7 +131,10 @@ impl Deed {
             let _ = post.scratch.send(NOBODYS, form);
             post.scratch.receive(form);
         }
+        post.scratch.warm_batches();
         match self {
+            Deed::SendMany => post.line.send_many_stepped(who),
+            Deed::ReceiveMany => post.line.receive_many_stepped(who),
             Deed::Send(form) => post.line.send_stepped(who, form),
             Deed::Receive(form) => post.line.receive_stepped(who, form),
             Deed::Close => stepped(|| post.line.close()),
@@ -113,10 +145,8 @@ impl Deed {
         let post = post.clone();
         Box::new(move || {
             self.act(&post, who);
-            match self {
-                Deed::Send(_) if survives => End::Sending.done(),
-                Deed::Receive(_) if survives => End::Receiving.done(),
-                _ => {}
+            if survives && let Some(end) = self.end() {
+                end.done();
             }
         })
     }
@@ -222,6 +252,15 @@ pub fn observer(post: &Post) -> Companion {
     })
 }
 
+/// Sees whether the victim's batch, for all of which there is room, is there as a whole or not at all.
+pub fn whole(post: &Post) -> Companion {
+    let post = post.clone();
+    Companion::new("whole", [(Stop, Ended)], move || {
+        let here = post.line.len();
+        cell(DISORDER).fetch_add(u64::from(here != 0 && here != BATCH), SeqCst);
+    })
+}
+
 pub fn closer(post: &Post, moment: Moment) -> Companion {
     let post = post.clone();
     Companion::new("closer", [(moment, Ended)], move || post.line.close())
@@ -318,16 +357,20 @@ pub fn verify(post: &Post, dead: &[(Who, Deed)], closed: bool) -> Damage {
     for letter in 1..NUMBERS {
         let (sent, got) = (accepted(letter), received(letter));
         // Whether it was accepted, a sender that died in between could not say.
-        let unsure = dead.iter().any(|(who, deed)| who.letter() == letter && matches!(deed, Deed::Send(_)));
+        let unsure = dead.iter().any(|(who, deed)| {
+            deed.end() == Some(End::Sending) && who.letters(*deed == Deed::SendMany).contains(&letter)
+        });
         missing += sent.saturating_sub(got);
         doubled += got.saturating_sub(sent.max(u64::from(unsure)));
     }
-    // A receiver that died without knowing what it had may have had one letter.
-    let taken = dead.iter().filter(|(who, deed)| matches!(deed, Deed::Receive(_)) && !who.knows()).count();
-    let mut lost = missing.saturating_sub(taken as u64) + count(DISORDER) + count(SHRUNK);
+    // A receiver that died without knowing what it had may have had as many as it asked for.
+    let dead_receivers = dead.iter().filter(|(who, deed)| deed.end() == Some(End::Receiving) && !who.knows());
+    let taken = dead_receivers.map(|(_, deed)| deed.letters()).sum();
+    let mut lost = missing.saturating_sub(taken) + count(DISORDER) + count(SHRUNK);
     if let Some(seen) = count(SEEN_AT_STOP).checked_sub(1) {
         let before: u64 = (1..STEWARDS).map(accepted).sum();
-        lost += u64::from(seen + missing != before + received(Who::Victim.letter()));
+        let victims: u64 = Who::Victim.letters(true).map(received).sum();
+        lost += u64::from(seen + missing != before + victims);
     }
     if told_closed {
         lost += count(LEFT);

@@ -14,7 +14,8 @@ use crate::{
     letters::{End, Form, Mail, Who},
     post::{
         Deed, NOBODYS, Post, barger, bit_opposite, blocked, closer, dying_head, free, last, late_barger,
-        late_closer, nudge, observer, own_bit, owner_died, peer, steward, verify, visitor, waker, wrapped,
+        late_closer, nudge, observer, own_bit, owner_died, peer, steward, verify, visitor, waker, whole,
+        wrapped,
     },
     scenario::{Enters, Kind, Play, Scenario},
 };
@@ -205,6 +206,23 @@ const WOKEN_BESIDES: &[Circle] = &[
     }),
 ];
 
+/// Around one that sends or receives a batch.
+const BATCHES: &[Circle] = &[
+    awake("wrapping, two sleepers opposite", wrapped, |p, own| {
+        let other = own.other();
+        vec![peer(p, other, Ready), peer(p, other, Ready), steward(p, other, 2, Death)]
+    })
+    .carrying(Mail::wrapping),
+    awake("24 bytes, sleeper opposite", free, |p, own| {
+        vec![peer(p, own.other(), Ready), steward(p, own.other(), 1, Death)]
+    })
+    .carrying(Mail::long),
+    awake("serde, alone", free, |p, _| vec![visitor(p)]).carrying(Mail::serde),
+];
+
+/// There is room for the whole batch.
+const WHOLE: &[Circle] = &[awake("room for all, alone", free, |p, _| vec![whole(p), visitor(p)])];
+
 /// Somebody closes the queue around the victim.
 const CLOSING: &[Circle] = &[
     awake("free, sleeper opposite, closed at the kill point", free, |p, own| {
@@ -365,9 +383,15 @@ pub fn scenarios() -> Vec<Scenario> {
             add(OneDeath, minute, own, circles);
         }
         add(OneDeath, Deed::at(own, Form::Timeout(15)), own, TOO_LATE);
+        for circles in [FREE, BLOCKED, WOKEN, BATCHES, CLOSING] {
+            add(OneDeath, Deed::many_at(own), own, circles);
+        }
+        add(TwoDeaths, Deed::many_at(own), own, &INHERITED[..2]);
+        add(StoppedSleeper, Deed::many_at(own), own, &STOPPED[..2]);
         add(TwoDeaths, wait, own, INHERITED);
         add(StoppedSleeper, wait, own, STOPPED);
     }
+    add(OneDeath, Deed::SendMany, End::Sending, WHOLE);
     add(OneDeath, Deed::Close, End::Sending, CLOSER);
     add(OneDeath, Deed::Close, End::Sending, CLOSER_SENDERS);
     add(OneDeath, Deed::Close, End::Receiving, CLOSER_RECEIVERS);

@@ -15,7 +15,7 @@ use crate::{
     company::{LIMIT, Process, asleep, keep_news},
     event, lock, mutants, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
-    semaphore, trace, value,
+    semaphore, tasks, trace, value,
 };
 
 /// Every file of scenarios has its line here.
@@ -29,6 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(semaphore::scenarios());
     all.extend(barrier::scenarios());
     all.extend(rwlock::scenarios());
+    all.extend(tasks::scenarios());
     all
 }
 

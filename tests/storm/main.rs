@@ -9,10 +9,12 @@
 //! - *doubled*, *torn*: a message that came twice, or with contents that no sender wrote;
 //! - *stalled*: a second in which nothing came through although nobody was stopped.
 //!
-//! `cargo storm -- [--kills N] [--seed S]`. The exact kill (`cargo crash`) proves more; this shows the whole at work.
+//! Then the same with tasks (`tasks.rs`). `cargo storm -- [--kills N] [--seed S]`. The exact kill (`cargo crash`)
+//! proves more; this shows the whole at work.
 
 #[path = "../support/mod.rs"]
 mod support;
+mod tasks;
 
 use std::{
     collections::HashMap,
@@ -217,5 +219,6 @@ fn main() -> ExitCode {
         "storm: {kills} kills, {lost} lost, {doubled} doubled, {} torn, {} stalled",
         books.torn, books.stalled
     );
-    ExitCode::from(u8::from(lost + doubled + books.torn + books.stalled > 0))
+    let damage = lost + doubled + books.torn + books.stalled + tasks::storm(kills, &mut draw);
+    ExitCode::from(u8::from(damage > 0))
 }

@@ -11,7 +11,10 @@ use crate::{
             kernel::die_after,
         },
     },
-    queue::ends::{NotReceived, NotSent, RawQueue},
+    queue::{
+        ends::{Bounds, NotReceived, NotSent, RawQueue},
+        frame,
+    },
     region::Region,
     sync::Patience,
 };
@@ -22,7 +25,7 @@ const ONE: usize = 16;
 const TWO: usize = 32;
 
 fn queue(buffer: usize) -> RawQueue {
-    RawQueue::new_in(&Region::anonymous(1).unwrap(), buffer).unwrap()
+    RawQueue::new_in(&Region::anonymous(1).unwrap(), Bounds { buffer, most: u32::MAX }).unwrap()
 }
 
 fn send(queue: &RawQueue, number: u64) -> Result<(), NotSent> {
@@ -33,6 +36,32 @@ fn recv(queue: &RawQueue, patience: Patience) -> Result<u64, NotReceived> {
     let mut landing = Vec::new();
     queue.recv(&mut landing, patience)?;
     Ok(u64::from_ne_bytes(landing.try_into().expect("torn: a message of another length")))
+}
+
+/// The numbers from `first` on, as a batch.
+fn batch(first: u64, count: u64) -> Vec<u8> {
+    let mut batch = Vec::new();
+    for number in first..first + count {
+        let write = |to: &mut Vec<u8>| {
+            to.extend(number.to_ne_bytes());
+            Ok::<(), ()>(())
+        };
+        frame::append(&mut batch, 8, write).unwrap().unwrap();
+    }
+    batch
+}
+
+fn send_many(queue: &RawQueue, first: u64, count: u64) -> Result<(), NotSent> {
+    let mut sent = 0;
+    let result = queue.send_many(&batch(first, count), &mut sent, Patience::FOREVER);
+    assert!(result.is_err() || sent as u64 == count);
+    result
+}
+
+fn recv_many(queue: &RawQueue) -> Vec<u64> {
+    let mut batch = Vec::new();
+    queue.recv_many(&mut batch, 9, Patience::FOREVER).expect("nobody closes it");
+    frame::payloads(&batch).map(|bytes| u64::from_ne_bytes(bytes.try_into().expect("torn"))).collect()
 }
 
 /// What is left, without waiting.
@@ -120,6 +149,49 @@ fn waiting_sender_dies(fuel: usize, behind: bool) {
     assert!(all || (!survived && received == [1, 3]), "received {received:?}, survived {survived}");
 }
 
+/// A sender of two dies after `fuel` steps, where two fit: they come together or not at all. Then another sends; a
+/// receiver of batches waits from the start.
+fn batch_sender_dies(fuel: usize) {
+    let queue = queue(TWO);
+    let receiver = spawn({
+        let queue = queue.clone();
+        move || recv_many(&queue)
+    });
+    let victim = spawn({
+        let queue = queue.clone();
+        move || die_after(fuel, || send_many(&queue, 1, 2).unwrap())
+    });
+    let survived = victim.join().is_ok();
+    send_many(&queue, 9, 1).unwrap();
+    let mut received = receiver.join();
+    received.extend(drain(&queue));
+    let all = received == [1, 2, 9];
+    assert!(all || (!survived && received == [9]), "received {received:?}, survived {survived}");
+}
+
+/// A receiver of batches dies after `fuel` steps; a sender of three waits for room. The heir gets the rest.
+fn batch_receiver_dies(fuel: usize) {
+    let queue = queue(TWO);
+    send_many(&queue, 1, 2).unwrap();
+    let sender = spawn({
+        let queue = queue.clone();
+        move || send_many(&queue, 3, 2).unwrap()
+    });
+    let fate = spawn({
+        let queue = queue.clone();
+        move || die_after(fuel, || recv_many(&queue))
+    });
+    let fate = fate.join();
+    let mut received = fate.clone().unwrap_or_default();
+    while received.last() != Some(&4) {
+        received.extend(recv_many(&queue));
+    }
+    sender.join();
+    let all = received == [1, 2, 3, 4];
+    assert!(all || (fate.is_err() && received == [3, 4]), "received {received:?}, {fate:?}");
+    assert_eq!(queue.len(), 0);
+}
+
 /// A queue is closed while a sender waits for room, by one who may die of it.
 fn close_while_a_sender_waits(fuel: usize) {
     let queue = queue(ONE);
@@ -193,6 +265,16 @@ fn a_sender_that_dies_waiting_leaves_the_line_to_the_next() {
 }
 
 #[test]
+fn a_sender_of_a_batch_that_dies_leaves_whole_commits() {
+    every_death("sender of a batch, heir, waiting receiver", 1, batch_sender_dies);
+}
+
+#[test]
+fn a_receiver_of_a_batch_that_dies_takes_one_commit_along() {
+    every_death("receiver of a batch, heir, sender", 2, batch_receiver_dies);
+}
+
+#[test]
 fn close_reaches_a_sender_that_waits() {
     every_death("closer and waiting sender", 3, close_while_a_sender_waits);
 }
@@ -230,4 +312,15 @@ fn mutant_close_beside_sleeper_is_seen() {
 #[test]
 fn mutant_closed_without_passing_through_is_seen() {
     fails_with(Mutant::ClosedAtOnce, || explore("", 3, close_races_with_a_commit));
+}
+
+#[test]
+fn mutant_batch_piece_by_piece_is_seen() {
+    let said = fails_with(Mutant::BatchPieceByPiece, || every_death("", 1, batch_sender_dies));
+    assert!(said.contains("received [1, 9]"), "{said}");
+}
+
+#[test]
+fn mutant_commit_then_wake_of_a_batch_is_seen() {
+    fails_with(Mutant::CommitThenWake, || every_death("", 2, batch_receiver_dies));
 }

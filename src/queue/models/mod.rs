@@ -2,3 +2,4 @@
 
 mod doorbell;
 mod ends;
+mod tasks;

@@ -1,0 +1,53 @@
+//! [`Capacity`]: how much a queue holds.
+
+use crate::{
+    error::RegionError,
+    queue::ends::{Bounds, RawQueue},
+};
+
+/// How much a queue holds: so many bytes, and, if that is asked for, so many messages.
+///
+/// A number stands for bytes: `Queue::new(4096)`. A message takes 8 bytes and its own length, rounded up to a multiple
+/// of 8.
+///
+/// # Examples
+/// ```
+/// use pshared::{Capacity, Queue};
+///
+/// let queue = Queue::new(Capacity::bytes(4096).items(2))?;
+/// queue.send("one".to_string()).unwrap();
+/// queue.send("two".to_string()).unwrap();
+/// assert!(queue.is_full());
+/// # Ok::<(), pshared::RegionError>(())
+/// ```
+///
+/// # References
+/// Python `Queue(maxsize)`, which counts messages alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "maxsize")]
+pub struct Capacity {
+    bytes: usize,
+    items: Option<usize>,
+}
+
+impl Capacity {
+    /// At least so many bytes.
+    pub fn bytes(bytes: usize) -> Capacity {
+        Capacity { bytes, items: None }
+    }
+
+    /// At most so many messages, too: what is reached first bounds the queue.
+    pub fn items(self, items: usize) -> Capacity {
+        Capacity { items: Some(items), ..self }
+    }
+
+    pub(super) fn bounds(self) -> Result<Bounds, RegionError> {
+        RawQueue::bounds(self.bytes, self.items)
+    }
+}
+
+impl From<usize> for Capacity {
+    fn from(bytes: usize) -> Capacity {
+        Capacity::bytes(bytes)
+    }
+}
