@@ -10,6 +10,7 @@
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
 //! | a section, a signal               | [`Lock`], [`RLock`], [`Event`]                                   |
+//! | a change to what a lock guards    | [`Condition`]                                                    |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
@@ -38,8 +39,8 @@ mod sync;
 mod value;
 
 pub use error::{
-    ArrayError, CodecError, LockError, OnceError, RecvError, RecvTimeoutError, RegionError, SendError,
-    SendTimeoutError, SpawnError, TryRecvError, TrySendError,
+    ArrayError, CodecError, ConditionError, LockError, OnceError, RecvError, RecvTimeoutError, RegionError,
+    SendError, SendTimeoutError, SpawnError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -49,7 +50,7 @@ pub use primitive::{Mutant, set_mutant};
 pub use process::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation, Process};
 pub use queue::{Codec, PlainData, Queue, Serde};
 pub use region::{Plain, Region};
-pub use sync::{Event, Lock, LockGuard, Once, OnceValue, RLock, RLockGuard};
+pub use sync::{Condition, Event, Lock, LockGuard, Once, OnceValue, RLock, RLockGuard, TimedWait, Waitable};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 
 /// The example of `README.md` is a test.
