@@ -115,7 +115,8 @@ pub type TimedWait<G> = Result<(G, bool), ConditionError<G>>;
 /// wait when it is made. It is not kept for those who come later, and who comes later does not get it.
 ///
 /// A waiter that is killed, at any instruction, takes no notification with it that is meant for another; a notifier
-/// waits for nobody and holds nobody up, dead or alive. Waits may end for nothing, above all after deaths, so whoever
+/// waits for nobody and holds nobody up, dead or alive. (Once it has the lock again it is a holder like any other: if it
+/// dies before it has done what it was notified for, the next holder is told `OwnerDied`, and should notify.) Waits may end for nothing, above all after deaths, so whoever
 /// waits looks again, as [`wait_while`](Condition::wait_while) does. A *stopped* waiter (SIGSTOP, a debugger) is not
 /// dead: it keeps a notification that it has been given, and those given after it to itself while it stands in their
 /// way; timeouts end.
@@ -302,7 +303,7 @@ impl<L: Waitable> Condition<L> {
             back = L::come_back(left);
             notified = self.raw.take_leave(ticket); // N2
         }
-        if turn == Turn::Chosen {
+        if turn == Turn::Chosen && !mutant(Mutant::BatonNotHeld) {
             self.raw.pass_baton(me);
         }
         match back {
