@@ -8,8 +8,8 @@
 //! | 0..15  | `waiting` | who waits of the present epoch; the dead among them                            |
 //! | 15..30 | `tokens`  | notifications that no waiter has taken, at most `waiting`                      |
 //! | 30     | `sweep`   | the epoch was ended, and perhaps not all who sleep know                        |
-//! | 31..34 | `round`   | goes up with the first token of several                                        |
-//! | 34..64 | `epoch`   | goes up when everybody who waits is let go                                     |
+//! | 31..44 | `round`   | goes up with the first token of several                                        |
+//! | 44..64 | `epoch`   | goes up when everybody who waits is let go                                     |
 //!
 //! `news` goes up at every notification, behind the change of `state`. `baton` is a robust word: who is on the way
 //! from being chosen to having taken its token. All waiters sleep on both, as long as both are as they saw them, and
@@ -34,8 +34,9 @@
 //! notification, and then all are let go (N5): a spurious wake-up, after which no trace of the dead is left. Nothing is
 //! kept for a waiter, so there is no end to how many there may be: one too many to count ends the epoch.
 //!
-//! The epoch is 30 bits, `news` 32: a waiter that stands still between two of its instructions while exactly as many
-//! are used up, and after that nobody notifies, sleeps on.
+//! The epoch has 20 bits, `news` 32: a waiter that stands still between two of its instructions while exactly so many
+//! are used up, and after that nobody notifies, sleeps on. The round has 13: one who has slept through exactly so many
+//! is taken for a newcomer, and all are let go (N5).
 //!
 //! # Ordering edges
 //! - `post`: AcqRel exchanges of `state` -> the same, and Acquire loads: who sees a token has seen what made it.
@@ -71,9 +72,9 @@ const COUNT_BITS: u32 = 15;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 const SWEEP: u64 = 1 << 30;
 const ROUND_SHIFT: u32 = 31;
-const ROUND: u64 = 7;
-const EPOCH_SHIFT: u32 = 34;
-const EPOCH: u64 = (1 << 30) - 1;
+const ROUND: u64 = (1 << 13) - 1;
+const EPOCH_SHIFT: u32 = 44;
+const EPOCH: u64 = (1 << 20) - 1;
 
 impl State {
     fn waiting(self) -> u64 {
@@ -201,6 +202,10 @@ impl RawCondition {
                 return Turn::LetGo;
             }
             if seen.has_token_for(ticket) {
+                if mutant(Mutant::BatonNotHeld) {
+                    me.retract();
+                    return Turn::Chosen;
+                }
                 if baton.is_free() {
                     if self.take_baton(me, baton, ticket) {
                         return Turn::Chosen;
@@ -236,7 +241,7 @@ impl RawCondition {
         // CRASH(condition.chosen): linked.
         let seen = self.load();
         let chosen = seen.epoch() == ticket.epoch && seen.has_token_for(ticket);
-        if !chosen || mutant(Mutant::BatonNotHeld) {
+        if !chosen {
             self.pass_baton(me);
         }
         chosen

@@ -112,6 +112,10 @@ mod hunting {
         caught_by(Mutant::HeirKeepsDepth, &["RLock::lock twice: alone"]),
         caught_by(Mutant::InnerGuardFrees, &["RLock: give both back: sleeper"]),
         caught_by(Mutant::DoneBeforeDone, &["Once::call_once: alone"]),
+        caught_by(Mutant::ListenerNotPending, &["Condition::wait: woken, sleeper"]),
+        caught_by(Mutant::BatonNotHeld, &["Condition::wait: woken, sleeper, the lock is held"]),
+        caught_by(Mutant::TokenBeforeLock, &["Condition::wait: woken, sleeper, the lock is held"]),
+        caught_by(Mutant::SweepLeftUndone, &["Condition::notify_all: two sleepers"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

@@ -12,7 +12,7 @@ use pshared::Lock;
 use crate::{
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    event, lock, mutants, queue, rlock,
+    condition, event, lock, mutants, queue, rlock,
     scenario::{Effort, Kind, Scenario, Tally},
     trace, value,
 };
@@ -25,6 +25,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(value::scenarios());
     all.extend(event::scenarios());
     all.extend(rlock::scenarios());
+    all.extend(condition::scenarios());
     all
 }
 
