@@ -71,6 +71,9 @@
 //! - **RwLock** (`sync/raw_rwlock.rs`). To read is to hold a slot, claimed while no writer was there; the writer shuts
 //!   the door first and looks at the slots then, so one of the two sees the other. Only the holder of the writers' lock
 //!   touches the door, and its heir opens it: nobody waits for the door itself. A dead writer is news if it had begun.
+//! - **Condition** (`sync/condition.rs`). Notifications are tokens that stay until their taker has the user's lock; a
+//!   wake is a hint, and a hint that a death eats is given anew by the kernel or by whoever holds the baton. A token is
+//!   for those who came before it.
 //! - **Value** (`value/value.rs`). Two copies and a version: the version's store commits. Readers take no lock. A
 //!   writer works on a private copy, so there is nothing to repair after a death and nothing to report.
 //! - **Array** (`value/array.rs`). In place. The lock's note says `OwnerDied` while a change is under way, so the
@@ -106,6 +109,12 @@
 //! | `rlock.unsigned`, `rlock.signed_off` | a hold without a signature, at any depth | the kernel marks it; the heir signs |
 //! | `once.running`                | the initialiser half run                       | the next runs it anew                |
 //! | `once.done`                   | done, and the lock held by the dead            | the kernel marks it, for nothing     |
+//! | `condition.announced`         | one too many counted                           | the end of the epoch                 |
+//! | `condition.posted`            | a token, and nobody woken                      | the next who looks takes it          |
+//! | `condition.ended`             | sleepers of an epoch that is over              | whoever sees `sweep` wakes them      |
+//! | `condition.hinted`            | a wake spent on the dead, a free pending baton | the kernel wakes another             |
+//! | `condition.chosen`, `condition.taken` | the baton held by the dead             | the kernel marks it, and wakes another |
+//! | `condition.passed`            | a free pending baton                           | the kernel wakes another             |
 //! | `event.announced`             | a sleeper's bit and no sleeper                 | the next clear takes it away         |
 //! | `semaphore.heading`           | the line's lock held by the dead               | the kernel hands it to the next      |
 //! | `semaphore.announced`         | a sleeper's bit and no sleeper                 | the next head clears it              |

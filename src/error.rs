@@ -3,6 +3,7 @@
 mod array;
 mod barrier;
 mod codec;
+mod condition;
 mod lock;
 mod once;
 mod process;
@@ -14,6 +15,7 @@ mod semaphore;
 pub use array::ArrayError;
 pub use barrier::{BarrierError, NewBarrierError};
 pub use codec::CodecError;
+pub use condition::ConditionError;
 pub use lock::LockError;
 pub use once::OnceError;
 pub use process::SpawnError;

@@ -13,6 +13,7 @@
 //! | what many read and few change     | [`RwLock`]                                                       |
 //! | a number of permits               | [`Semaphore`], [`BoundedSemaphore`]                              |
 //! | a place to wait for each other    | [`Barrier`]                                                      |
+//! | a change to what a lock guards    | [`Condition`]                                                    |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
@@ -41,9 +42,9 @@ mod sync;
 mod value;
 
 pub use error::{
-    AcquireError, ArrayError, BarrierError, CodecError, LockError, NewBarrierError, OnceError, RecvError,
-    RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError,
-    SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
+    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
+    OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError,
+    SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -61,8 +62,9 @@ pub use queue::{
 };
 pub use region::{Plain, Region};
 pub use sync::{
-    Barrier, BarrierWaitResult, BoundedSemaphore, Event, Lock, LockGuard, Once, OnceValue, Permit, RLock,
-    RLockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
+    Barrier, BarrierWaitResult, BoundedSemaphore, Condition, Event, Lock, LockGuard, Once, OnceValue, Permit,
+    RLock, RLockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
+    TimedWait, Waitable,
 };
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 

@@ -134,6 +134,20 @@ pub enum Mutant {
     FinishWakesOne,
     /// Who takes an item from the ring does not wake the joiners that wait for that.
     TakingNotTold,
+    /// A condition's waiter takes a token that was there before it came.
+    LateWaiterTakes,
+    /// A condition's waiters sleep with an empty pending slot.
+    ListenerNotPending,
+    /// Who is chosen by a condition waits for the user's lock without the baton.
+    BatonNotHeld,
+    /// The baton is freed, and nobody looks whether there are more tokens.
+    BatonNotPassed,
+    /// Whoever sees that an epoch was ended takes it for granted that its sleepers know.
+    SweepLeftUndone,
+    /// A condition's waiter takes its token before it has the user's lock.
+    TokenBeforeLock,
+    /// A condition's waiter announces itself after it has freed the user's lock.
+    AnnounceAfterLeaving,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, marker::PhantomData, thread, time::Duration}
 
 use crate::{
     error::{LockError, RegionError},
-    primitive::{Deadline, Release, fence, lineage, me, me_if},
+    primitive::{Deadline, Me, Release, fence, lineage, me, me_if},
     region::{Handle, Region, in_arena},
     sync::raw_lock::{MAX_HELD, PaddedLock, Patience, RawLock, Refused, Rest, Suspicion},
 };
@@ -114,6 +114,12 @@ impl Lock {
     }
 }
 
+impl Lock {
+    pub(super) fn raw(&self) -> &RawLock {
+        &self.raw
+    }
+}
+
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").field("state", &self.raw.state()).finish()
@@ -149,6 +155,20 @@ impl<'a> LockGuard<'a> {
         if held >= MAX_HELD {
             return Err(LockError::TooManyHeld { held, limit: MAX_HELD });
         }
+        LockGuard::take_as(lock, me, patience)
+    }
+
+    /// Takes `lock` again, which a condition has freed.
+    pub(super) fn take_back(lock: &'a RawLock) -> Result<Self, LockError<Self>> {
+        LockGuard::take_as(lock, me(), Patience::FOREVER)
+    }
+
+    pub(super) fn raw(&self) -> &'a RawLock {
+        self.lock
+    }
+
+    #[inline]
+    fn take_as(lock: &'a RawLock, me: Me, patience: Patience) -> Result<Self, LockError<Self>> {
         let suspicion = match lock.lock_as(me, patience) {
             Ok(suspicion) => suspicion,
             Err(Refused::WouldBlock) => return Err(LockError::WouldBlock),

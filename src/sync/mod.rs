@@ -1,6 +1,7 @@
 //! Futex algorithms over words; they never ask where the memory came from.
 
 mod barrier;
+mod condition;
 mod event;
 mod ledger;
 mod lock;
@@ -15,6 +16,7 @@ mod round;
 mod rwlock;
 mod semaphore;
 mod slots;
+mod wait;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use event::Event;
@@ -25,6 +27,7 @@ pub(crate) use raw_lock::{Hold, MAX_HELD, PaddedLock, Patience, RawLock, Refused
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
+pub use wait::{Condition, TimedWait, Waitable};
 
 #[cfg(all(test, loom))]
 mod models;

@@ -25,7 +25,7 @@
 //!
 //! The words that the holder alone writes and reads need no ordering; `raw` hands them over.
 
-use std::{fmt, marker::PhantomData, thread, time::Duration};
+use std::{fmt, marker::PhantomData, mem, thread, time::Duration};
 
 use crate::{
     error::{LockError, RegionError},
@@ -98,7 +98,7 @@ impl RawRLock {
 
     /// Takes it anew, to stand at `depth`.
     #[inline]
-    pub(super) fn take(&self, me: Me, depth: u32, patience: Patience) -> Result<(), LockError<()>> {
+    fn take(&self, me: Me, depth: u32, patience: Patience) -> Result<(), LockError<()>> {
         let suspicion = self.raw.lock_as(me, patience).map_err(|refused| match refused {
             Refused::WouldBlock => LockError::WouldBlock,
             Refused::TimedOut => LockError::TimedOut,
@@ -124,13 +124,6 @@ impl RawRLock {
         if left == 0 || mutant(Mutant::InnerGuardFrees) {
             self.free();
         }
-    }
-
-    /// Takes all takings back; says how many there were.
-    pub(super) fn leave_wholly(&self) -> u32 {
-        let depth = self.depth.load(Relaxed);
-        self.free();
-        depth
     }
 
     #[inline]
@@ -248,6 +241,12 @@ impl RLock {
     }
 }
 
+impl RLock {
+    pub(super) fn raw(&self) -> &RawRLock {
+        &self.raw
+    }
+}
+
 impl fmt::Debug for RLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.raw.describe("RLock", f)
@@ -290,13 +289,38 @@ impl<'a> RLockGuard<'a> {
 
     /// The guard of a taking, with what the lock's note says.
     #[inline]
-    pub(super) fn told(lock: &'a RawRLock) -> Result<Self, LockError<Self>> {
+    fn told(lock: &'a RawRLock) -> Result<Self, LockError<Self>> {
         let guard =
             RLockGuard { lock, lineage: lineage(), poisons: !thread::panicking(), _not_send: PhantomData };
         match lock.raw.noted() {
             Suspicion::None => Ok(guard),
             Suspicion::OwnerDied => Err(LockError::OwnerDied(guard)),
             Suspicion::Poisoned => Err(LockError::Poisoned(guard)),
+        }
+    }
+
+    /// Takes all the thread's takings back, for a condition; says how many there were.
+    pub(super) fn leave_wholly(self) -> u32 {
+        self.poison();
+        let depth = self.lock.depth.load(Relaxed);
+        self.lock.free();
+        mem::forget(self);
+        depth
+    }
+
+    /// Takes `lock` as often again.
+    pub(super) fn take_back(lock: &'a RawRLock, depth: u32) -> Result<Self, LockError<Self>> {
+        match lock.take(me(), depth, Patience::FOREVER) {
+            Ok(()) => RLockGuard::told(lock),
+            Err(refused) => Err(refused.map(|()| unreachable!("a refusal has no guard"))),
+        }
+    }
+
+    /// Leaves word of a panic, if there is one.
+    #[inline]
+    fn poison(&self) {
+        if self.poisons && thread::panicking() && self.lock.raw.noted() == Suspicion::None {
+            self.lock.raw.note(Suspicion::Poisoned);
         }
     }
 
@@ -320,9 +344,7 @@ impl Drop for RLockGuard<'_> {
         if !self.is_ours() {
             return;
         }
-        if self.poisons && thread::panicking() && self.lock.raw.noted() == Suspicion::None {
-            self.lock.raw.note(Suspicion::Poisoned);
-        }
+        self.poison();
         self.lock.leave();
     }
 }

@@ -24,6 +24,8 @@ mod board;
 #[cfg(target_arch = "x86_64")]
 mod company;
 #[cfg(target_arch = "x86_64")]
+mod condition;
+#[cfg(target_arch = "x86_64")]
 mod event;
 #[cfg(target_arch = "x86_64")]
 mod letters;

@@ -143,6 +143,10 @@ mod hunting {
         caught_by(Mutant::WriterUnannounced, &["RwLock::unlock of a share: writer asleep"]),
         caught_by(Mutant::LineStaysAsleep, &["RwLock::read, unlock: woken by an upgrade taken back, line"]),
         caught_by(Mutant::LeaverKeepsWake, &["RwLock::read, unlock: woken, line"]),
+        caught_by(Mutant::ListenerNotPending, &["Condition::wait: woken, sleeper"]),
+        caught_by(Mutant::BatonNotHeld, &["Condition::wait: woken, sleeper, the lock is held"]),
+        caught_by(Mutant::TokenBeforeLock, &["Condition::wait: woken, sleeper, the lock is held"]),
+        caught_by(Mutant::SweepLeftUndone, &["Condition::notify_all: two sleepers"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

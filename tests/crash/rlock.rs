@@ -81,7 +81,11 @@ fn unlock_twice(things: &Things) {
 
 fn both(things: &Things) {
     things.warm();
-    stepped(|| pass(&things.lock));
+    stepped(|| {
+        let (outer, inner) = (take(&things.lock), take(&things.lock));
+        drop(outer);
+        drop(inner);
+    });
 }
 
 fn call_once(things: &Things) {

@@ -13,7 +13,7 @@ use crate::{
     barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    event, lock, mutants, queue, rlock, rwlock,
+    condition, event, lock, mutants, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, tasks, trace, value,
 };
@@ -30,6 +30,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(barrier::scenarios());
     all.extend(rwlock::scenarios());
     all.extend(tasks::scenarios());
+    all.extend(condition::scenarios());
     all
 }
 
