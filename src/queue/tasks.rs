@@ -122,7 +122,8 @@ impl Desk {
             // In one step. WAKE_OP is a full barrier: `taken` holds.
             let change = if next == 0 { Change::Clear } else { Change::Add(next - JOINER) };
             if mutant(Mutant::TakingNotTold) {
-                self.taking.change_and_wake(change, 0);
+                // ORDERING(taken): Release; the fault is that nobody is woken.
+                self.taking.swap(next, Release);
             } else {
                 self.taking.change_and_wake(change, u32::MAX);
             }
