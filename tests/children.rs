@@ -18,7 +18,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigHandler, Signal, kill, signal},
-        wait::{WaitPidFlag, waitpid},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         a_scope_whose_body_panics_joins_first,
         two_thousand_children_beside_somebody_who_reaps_everything,
         two_thousand_children_with_sigchld_ignored,
+        a_copy_that_libc_does_not_know_of_is_not_the_parent,
         numbers_used_again_reach_no_stranger,
     ];
     support::main_where(tests, &[("numbers_used_again_reach_no_stranger", support::needs_chosen_pids)])
@@ -432,6 +433,27 @@ fn two_thousand_children_with_sigchld_ignored() {
     // SAFETY: no handler, but the wish that there be no zombies.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
     fates(2_000);
+}
+
+fn a_copy_that_libc_does_not_know_of_is_not_the_parent() {
+    let sleeper = spawn(sleep_for_ever);
+    let zombie = spawn(|| ());
+    assert!(readable(&zombie, 30_000));
+    let refused = |child: &Process| {
+        child.exit_status().is_err_and(|error| error.get_ref().is_some_and(|error| error.is::<NotParent>()))
+    };
+    // SAFETY: as fork(2), with one thread; the copy asks two questions and leaves.
+    unsafe {
+        let copy = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+        if copy == 0 {
+            libc::_exit(if refused(&sleeper) && refused(&zombie) { 0 } else { 1 });
+        }
+        let copy = Pid::from_raw(copy as i32);
+        assert_eq!(waitpid(copy, None), Ok(WaitStatus::Exited(copy, 0)));
+    }
+    assert_eq!(zombie.wait().unwrap().code(), Some(0));
+    sleeper.kill().unwrap();
+    assert_eq!(sleeper.wait().unwrap().signal(), Some(libc::SIGKILL));
 }
 
 fn numbers_used_again_reach_no_stranger() {

@@ -1,8 +1,8 @@
 //! fork(2) by libc, so that the child has a robust list and a TID of its own, with no signal in between.
 //!
-//! Sources: fork(2), pthread_atfork(3), signal-safety(7), proc_pid_task(5), _exit(2), wait(2).
+//! Sources: fork(2), pthread_atfork(3), signal-safety(7), proc_pid_task(5), proc_pid_stat(5), _exit(2), wait(2).
 
-use std::{fs, io, os::linux::fs::MetadataExt, thread, time::Duration};
+use std::{fs, io, os::linux::fs::MetadataExt};
 
 use nix::{
     errno::Errno,
@@ -48,20 +48,34 @@ pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(links.saturating_sub(2) as usize)
 }
 
-/// The same, giving threads that were joined but not yet taken down by the kernel a moment to go.
+/// The same, without those that are leaving: the kernel takes them down, and they run nothing of the program any more.
 ///
-/// `pthread_join` returns when the thread has let go of its memory, which is before it leaves the process; a program
-/// that joined its threads is single-threaded as it sees it.
-pub(crate) fn settled_thread_count() -> io::Result<usize> {
-    let mut count = thread_count()?;
-    for _ in 0..50 {
-        if count <= 1 {
-            break;
-        }
-        thread::sleep(Duration::from_micros(100));
-        count = thread_count()?;
+/// `pthread_join` returns when a thread has let go of its memory, which is before it leaves the process, by how much
+/// depends on the load; a program that joined its threads is single-threaded as it sees it.
+pub(crate) fn staying_thread_count() -> io::Result<usize> {
+    let count = thread_count()?;
+    if count <= 1 {
+        return Ok(count);
     }
-    Ok(count)
+    let mut staying = 0;
+    for thread in fs::read_dir("/proc/self/task")? {
+        match fs::read_to_string(thread?.path().join("stat")) {
+            Ok(stat) => staying += usize::from(!is_leaving(&stat)),
+            // It has left.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(staying)
+}
+
+/// PF_EXITING of the kernel's linux/sched.h: set before a thread lets go of its memory.
+const LEAVING: u64 = 4;
+
+/// By the text of a thread's `stat`: the flags are the seventh field after the name, which stands in brackets.
+fn is_leaving(stat: &str) -> bool {
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(6));
+    flags.and_then(|flags| flags.parse().ok()).is_some_and(|flags: u64| flags & LEAVING != 0)
 }
 
 /// Ends this process now: no destructor, no atexit handler, no buffer is looked at.
@@ -89,4 +103,17 @@ pub(crate) fn empty_stdin() -> io::Result<()> {
 /// does.
 pub(crate) fn see_off(child: Pid) {
     while waitpid(child, None) == Err(Errno::EINTR) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaving_thread_is_told_by_its_flags() {
+        assert!(!is_leaving("7 (a) b) S 1 2 3 0 -1 4194368 5 0"));
+        assert!(is_leaving("7 (a) b) S 1 2 3 0 -1 4194372 5 0"));
+        assert!(!is_leaving("7 (cut off"));
+        assert!(!is_leaving(&fs::read_to_string("/proc/thread-self/stat").unwrap()));
+    }
 }

@@ -1,6 +1,7 @@
 //! A process by descriptor: never mistaken for a stranger who got the same pid.
 //!
-//! Sources: pidfd_open(2), pidfd_send_signal(2), waitid(2), poll(2), ioctl_pidfd(2), linux/pidfd.h.
+//! Sources: pidfd_open(2), pidfd_send_signal(2), waitid(2), poll(2), ioctl_pidfd(2), linux/pidfd.h; the
+//! kernel's fs/pidfs.c: a pidfd hangs up after the note of the end was left.
 
 use std::{
     io, mem,
@@ -136,6 +137,14 @@ fn wait(kind: libc::idtype_t, id: libc::id_t, options: i32) -> io::Result<Option
     }
 }
 
+/// Waits until the process has been reaped, by whomever: then [`exit_info`] knows all it will ever know (Linux 6.9).
+///
+/// It must have been taken by somebody already: then the end of the wait is the kernel's alone to bring about.
+pub(crate) fn wait_reaped(process: BorrowedFd<'_>) -> io::Result<()> {
+    let hung_up = libc::pollfd { events: 0, ..readiness::readable(process) };
+    readiness::wait_readable(&mut [hung_up], None).map(drop)
+}
+
 /// The struct of PIDFD_GET_INFO in its first form, 64 bytes, which every kernel that has the call accepts.
 #[repr(C)]
 #[derive(Default)]
@@ -157,19 +166,28 @@ const INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xff, 11, struct pidfd_info)`.
 const GET_INFO: u32 = (3 << 30) | ((size_of::<Info>() as u32) << 16) | (0xff << 8) | 11;
 
-/// How the process ended, once it was reaped, by whomever (Linux 6.15).
+/// What the kernel knows of a process by PIDFD_GET_INFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// It is not reaped yet; its parent has this number.
+    Parent(u32),
+    /// It was reaped, by whomever, and ended so (Linux 6.15).
+    Ended(Ended),
+}
+
+/// How the process ended, if it was reaped.
 ///
-/// `Ok(None)` means that it was not reaped yet. An error means that this kernel does not know: ENOTTY before 6.13,
-/// ESRCH before 6.15.
-pub(crate) fn exit_info(process: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+/// An error means that this kernel does not know, ENOTTY before 6.13, ESRCH before 6.15; but ESRCH also says that the
+/// process is being reaped at this instant.
+pub(crate) fn exit_info(process: BorrowedFd<'_>) -> io::Result<Note> {
     let mut info = Info { mask: INFO_EXIT, ..Info::default() };
     // SAFETY: a descriptor we hold; the request names the size of `info`, which is ours to write to.
     let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO as libc::Ioctl, &raw mut info) };
     Errno::result(result)?;
     if info.mask & INFO_EXIT == 0 {
-        return Ok(None);
+        return Ok(Note::Parent(info.ppid));
     }
-    Ok(Some(Ended::from_wait_status(info.exit_code)))
+    Ok(Note::Ended(Ended::from_wait_status(info.exit_code)))
 }
 
 impl Ended {

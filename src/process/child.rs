@@ -10,6 +10,7 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -18,7 +19,10 @@ use std::{
 use nix::{libc, unistd::Pid};
 
 use crate::{
-    os::{pidfd, readiness},
+    os::{
+        pidfd::{self, Note},
+        readiness,
+    },
     primitive::{AcqRel, Acquire, AtomicU32, Deadline, lineage},
     process::{ExitStatus, NotParent, Usage, here, record::Record, tree},
 };
@@ -133,7 +137,7 @@ impl Child {
                 if !self.has_ended()? {
                     return Err(NotParent.into());
                 }
-                End { status: self.status_of_the_reaped(), usage: None }
+                End { status: self.status_of_the_reaped()?, usage: None }
             }
             Err(error) => return Err(error),
         };
@@ -307,17 +311,22 @@ impl Child {
     }
 
     /// The status of a child that has ended and that somebody else reaped, or the kernel since SIGCHLD is ignored.
+    ///
+    /// Whoever reaps it takes it from us first and leaves the note a moment later, however long that is on a busy
+    /// machine: so the note is waited for.
     #[cold]
-    fn status_of_the_reaped(&self) -> ExitStatus {
-        // Whoever reaps it takes it from us first and leaves the note a moment later.
-        for _ in 0..50 {
-            match pidfd::exit_info(self.as_fd()) {
-                Ok(Some(ended)) => return ended.into(),
-                Ok(None) => thread::sleep(Duration::from_micros(100)),
-                Err(_) => break,
-            }
+    fn status_of_the_reaped(&self) -> io::Result<ExitStatus> {
+        let note = match pidfd::exit_info(self.as_fd()) {
+            // A zombie that waits for another parent: we are a copy, as above.
+            Ok(Note::Parent(parent)) if parent != process::id() => return Err(NotParent.into()),
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            Ok(Note::Ended(ended)) => Ok(Note::Ended(ended)),
+            _ => pidfd::wait_reaped(self.as_fd()).and_then(|()| pidfd::exit_info(self.as_fd())),
+        };
+        match note {
+            Ok(Note::Ended(ended)) => Ok(ended.into()),
+            _ => Ok(self.0.record.code().map_or(ExitStatus::UNKNOWN, ExitStatus::exited)),
         }
-        self.0.record.code().map_or(ExitStatus::UNKNOWN, ExitStatus::exited)
     }
 }
 

@@ -128,7 +128,7 @@ fn refused(call: &'static str) -> impl Fn(io::Error) -> SpawnError {
 pub(super) fn refuse_threads() -> Result<(), SpawnError> {
     // Asked first: the answer takes a thread, once per program.
     primitive::robust_support().map_err(refused("get_robust_list"))?;
-    match fork::settled_thread_count().map_err(refused("stat of /proc/self/task"))? {
+    match fork::staying_thread_count().map_err(refused("a look at /proc/self/task"))? {
         threads if threads > 1 => Err(SpawnError::MultiThreaded { threads }),
         _ => Ok(()),
     }

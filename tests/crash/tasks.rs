@@ -12,7 +12,7 @@ use pshared::{JoinableQueue, PlainData};
 use crate::{
     board::board,
     company::{Body, Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause},
-    scenario::{Damage, End, Enters, Kind, Play, Scenario},
+    scenario::{Damage, Enters, Kind, Play, Scenario},
     trace::stepped,
 };
 
@@ -254,7 +254,7 @@ fn dying_holder(shop: &Shop) -> Companion {
                 std::thread::park();
             }
         });
-        while shop.tasks.len() > 0 {
+        while !shop.tasks.is_empty() {
             std::thread::sleep(std::time::Duration::from_micros(50));
         }
         pause();

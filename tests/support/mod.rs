@@ -1,8 +1,8 @@
 //! A harness for tests that fork: the parent has one thread, and every test runs in a process of its own.
 //!
 //! A test that hangs is killed with all it started and reported; one that leaves children, zombies or descriptors
-//! behind fails. One that needs what this machine does not grant is not run, and said to be. Test names are sentences
-//! about behaviour.
+//! behind fails. One that needs what this machine does not grant is not run, and said to be skipped. Test names are
+//! sentences about behaviour.
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part")]
 
