@@ -82,7 +82,7 @@ fn comes(barrier: &Barrier) {
 
 /// A round of all parties gets through.
 fn works(barrier: &Barrier) {
-    let children: Vec<_> = (1..barrier.parties()).map(|_| fork_child(|| passes(&barrier))).collect();
+    let children: Vec<_> = (1..barrier.parties()).map(|_| fork_child(|| passes(barrier))).collect();
     barrier.wait().unwrap();
     children.into_iter().for_each(Child::join_ok);
 }
@@ -524,7 +524,7 @@ fn a_party_killed_while_rounds_go_on_breaks_it() {
         // It may have died between its waits: then the others are still there.
         until(|| barrier.is_broken() || others.iter().all(|other| support::is_asleep_in_futex(other.pid())));
         barrier.abort();
-        others.map(Child::join_ok);
+        others.into_iter().for_each(Child::join_ok);
         barrier.reset();
     }
     works(&barrier);
