@@ -294,7 +294,7 @@ fn helper(hall: &Hall) -> Companion {
 
 fn play(row: &'static Row) -> Play {
     let build = |parties| match row.action {
-        true => Barrier::with_action(parties, || std::hint::spin_loop()),
+        true => Barrier::with_action(parties, std::hint::spin_loop),
         false => Barrier::new(parties),
     };
     let [barrier, alone, pair] = [row.parties(), 1, 2].map(|parties| build(parties).expect("a barrier"));

@@ -28,6 +28,9 @@ struct Room {
 /// Cells of the board: things that are there, things that were taken.
 const THERE: usize = 0;
 const TAKEN: usize = 1;
+/// Whether the victim, or the heir, took one.
+const VICTIMS: usize = 2;
+const HEIRS: usize = 3;
 
 fn count(cell: usize) -> u64 {
     board().cells[cell].load(SeqCst)
@@ -63,7 +66,7 @@ impl Room {
     }
 
     /// Waits for a thing and takes it.
-    fn take(&self) {
+    fn take(&self, tally: usize) {
         let mut guard = self.enter();
         while count(THERE) == 0 {
             guard = match self.changed.wait(guard) {
@@ -72,8 +75,8 @@ impl Room {
                 Err(other) => panic!("{other}"),
             };
         }
+        board().cells[tally].fetch_add(1, SeqCst);
         board().cells[THERE].fetch_sub(1, SeqCst);
-        board().cells[TAKEN].fetch_add(1, SeqCst);
         drop(guard);
     }
 
@@ -92,10 +95,24 @@ fn wait(room: &Room) {
     stepped(|| drop(room.changed.wait(guard)));
 }
 
-fn wait_timeout(room: &Room) {
+/// Waits for a thing and takes it.
+fn take(room: &Room) {
     room.warm();
-    let guard = room.lock.lock().expect("nobody died before");
-    stepped(|| drop(room.changed.wait_timeout(guard, Duration::from_secs(60))));
+    stepped(|| room.take(VICTIMS));
+}
+
+/// As `take`, with a limit that does not come.
+fn take_timed(room: &Room) {
+    room.warm();
+    stepped(|| {
+        let guard = room.enter();
+        let ended = room.changed.wait_timeout_while(guard, Duration::from_secs(60), || count(THERE) == 0);
+        if let Ok((guard, false)) = ended {
+            board().cells[VICTIMS].fetch_add(1, SeqCst);
+            board().cells[THERE].fetch_sub(1, SeqCst);
+            drop(guard);
+        }
+    });
 }
 
 fn wait_too_long(room: &Room) {
@@ -125,7 +142,7 @@ fn notify_all(room: &Room) {
 /// Waits for a thing from `moment` on.
 fn taker(room: &Room, moment: Moment, until: Until) -> Companion {
     let room = room.clone();
-    Companion::new("taker", [(moment, until)], move || room.take())
+    Companion::new("taker", [(moment, until)], move || room.take(TAKEN))
 }
 
 /// Puts so many things there at `moment`, and notifies so many times.
@@ -159,6 +176,20 @@ fn giver_that_keeps_the_lock(room: &Room) -> Companion {
 fn heir(room: &Room) -> Companion {
     let room = room.clone();
     Companion::new("heir", [(Death, Ended)], move || drop(room.enter()))
+}
+
+/// As the heir; and if the dead one took a thing, it puts another there and notifies one.
+fn relief(room: &Room, moment: Moment, tally: usize) -> Companion {
+    let room = room.clone();
+    Companion::new("relief", [(moment, Ended)], move || {
+        let guard = room.enter();
+        let took = count(tally);
+        board().cells[THERE].fetch_add(took, SeqCst);
+        drop(guard);
+        if took > 0 {
+            room.changed.notify_one();
+        }
+    })
 }
 
 /// As the heir, and notifies as often as a notifier that died may not have done.
@@ -218,27 +249,27 @@ static ROWS: &[Row] = &[
         vec![taker(r, Ready, Asleep), taker(r, Ready, Asleep), giver(r, Death, 2, true), heir(r)]
     }),
     // One is notified, and it is the victim, which has slept longest. What it dies with is for the other.
-    woken(WAIT, "woken, sleeper", wait, |r| vec![taker(r, Ready, Asleep), giver(r, Wake, 1, false), heir(r)]),
-    woken(WAIT, "woken, two sleepers, two notified", wait, |r| {
-        vec![taker(r, Ready, Asleep), taker(r, Ready, Asleep), giver(r, Wake, 2, false), heir(r)]
+    woken(WAIT, "woken, sleeper", take, |r| {
+        vec![taker(r, Ready, Asleep), giver(r, Wake, 1, false), relief(r, Death, VICTIMS)]
     }),
-    woken(WAIT, "woken, sleeper, latecomer", wait, |r| {
-        vec![
-            taker(r, Ready, Asleep),
-            giver(r, Wake, 1, false),
-            taker(r, Stop, Nothing),
-            second_notifier(r, 0),
-            giver(r, Death, 1, false),
-        ]
+    woken(WAIT, "woken, two sleepers, two notified", take, |r| {
+        let takers = [taker(r, Ready, Asleep), taker(r, Ready, Asleep)];
+        takers.into_iter().chain([giver(r, Wake, 2, false), relief(r, Death, VICTIMS)]).collect()
     }),
-    woken(WAIT, "woken, sleeper, the lock is held", wait, |r| {
-        vec![taker(r, Ready, Asleep), giver_that_keeps_the_lock(r), heir(r)]
+    woken(WAIT, "woken, sleeper, latecomer", take, |r| {
+        let takers = [taker(r, Ready, Asleep), taker(r, Stop, Nothing)];
+        let givers = [giver(r, Wake, 1, false), relief(r, Death, VICTIMS), giver(r, Death, 1, false)];
+        takers.into_iter().chain(givers).collect()
     }),
-    woken(WAIT, "woken with all, two sleepers", wait, |r| {
-        vec![taker(r, Ready, Asleep), taker(r, Ready, Asleep), giver(r, Wake, 2, true), heir(r)]
+    woken(WAIT, "woken, sleeper, the lock is held", take, |r| {
+        vec![taker(r, Ready, Asleep), giver_that_keeps_the_lock(r), relief(r, Death, VICTIMS)]
     }),
-    woken(TIMED, "woken, sleeper", wait_timeout, |r| {
-        vec![taker(r, Ready, Asleep), giver(r, Wake, 1, false), heir(r)]
+    woken(WAIT, "woken with all, two sleepers", take, |r| {
+        let takers = [taker(r, Ready, Asleep), taker(r, Ready, Asleep)];
+        takers.into_iter().chain([giver(r, Wake, 2, true), relief(r, Death, VICTIMS)]).collect()
+    }),
+    woken(TIMED, "woken, sleeper", take_timed, |r| {
+        vec![taker(r, Ready, Asleep), giver(r, Wake, 1, false), relief(r, Death, VICTIMS)]
     }),
     row(TIMED, "too late, sleeper", wait_too_long, |r| {
         vec![taker(r, Ready, Asleep), giver(r, Death, 1, false), second_notifier(r, 1)]
@@ -263,13 +294,12 @@ static ROWS: &[Row] = &[
     Row {
         kind: Kind::TwoDeaths,
         heir: true,
-        ..woken(WAIT, "woken, heir, sleeper", wait, |r| {
-            let second_heir = r.clone();
+        ..woken(WAIT, "woken, heir, sleeper", take, |r| {
             vec![
                 taker(r, Ready, Asleep),
                 giver(r, Wake, 1, false),
-                heir(r),
-                Companion::new("heir of the heir", [(SecondDeath, Ended)], move || drop(second_heir.enter())),
+                relief(r, Death, VICTIMS),
+                relief(r, SecondDeath, HEIRS),
             ]
         })
     },
@@ -306,7 +336,7 @@ fn play(row: &'static Row) -> Play {
         let room = room.clone();
         Box::new(move || {
             room.warm();
-            stepped(|| room.take());
+            stepped(|| room.take(HEIRS));
         }) as _
     });
     Play {

@@ -81,6 +81,41 @@ impl Page {
     }
 }
 
+impl Page {
+    /// Makes a process-shared libc condition in the `slot`-th place; mutexes have places of their own.
+    pub fn condition(&self, slot: usize) -> PthreadCondition {
+        let condition = PthreadCondition(self.mutex_at(slot).cast());
+        const { assert!(mem::size_of::<libc::pthread_cond_t>() <= 64) };
+        // SAFETY: attributes and condition are initialised before use, in libc's order.
+        unsafe {
+            let mut attributes: libc::pthread_condattr_t = mem::zeroed();
+            assert_eq!(libc::pthread_condattr_init(&mut attributes), 0);
+            libc::pthread_condattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
+            assert_eq!(libc::pthread_cond_init(condition.0, &attributes), 0);
+            libc::pthread_condattr_destroy(&mut attributes);
+        }
+        condition
+    }
+}
+
+/// A libc condition between processes, to be measured beside.
+#[derive(Clone, Copy, Debug)]
+pub struct PthreadCondition(*mut libc::pthread_cond_t);
+
+impl PthreadCondition {
+    #[inline]
+    pub fn wait(self, mutex: PthreadMutex) {
+        // SAFETY: both initialised by `Page`, in a page that is never unmapped; the caller holds the mutex.
+        assert_eq!(unsafe { libc::pthread_cond_wait(self.0, mutex.0) }, 0);
+    }
+
+    #[inline]
+    pub fn notify_one(self) {
+        // SAFETY: as for `wait`.
+        unsafe { libc::pthread_cond_signal(self.0) };
+    }
+}
+
 /// A libc mutex between processes: what this crate's lock shares a robust list with, and is measured beside.
 #[derive(Clone, Copy, Debug)]
 pub struct PthreadMutex(*mut libc::pthread_mutex_t);
