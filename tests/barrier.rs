@@ -10,7 +10,11 @@ use std::{
 };
 
 use pshared::{Atomic, Barrier, BarrierError, Lock, NewBarrierError, Region, RegionError};
-use support::{Child, fork_child, locks::panic_quietly, until};
+use support::{
+    Child, fork_child,
+    locks::{panic_quietly, sleep_for_ever},
+    until,
+};
 
 fn main() -> ExitCode {
     support::main(support::tests![
@@ -491,7 +495,10 @@ fn a_killed_leader_breaks_it_for_the_others() {
             .map(|_| fork_child(|| assert!(matches!(barrier.wait(), Ok(_) | Err(BarrierError::PeerDied)))))
             .collect();
         children.iter().for_each(Child::until_asleep);
-        let last = fork_child(|| comes(&barrier));
+        let last = fork_child(|| {
+            comes(&barrier);
+            sleep_for_ever();
+        });
         last.kill();
         if barrier.n_waiting() == 2 {
             barrier.wait().unwrap();
