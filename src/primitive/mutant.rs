@@ -105,8 +105,6 @@ pub enum Mutant {
     RoundWakesOne,
     /// The last to arrive at a barrier does not look who has died.
     LastLooksAway,
-    /// Who arrives at a barrier takes a dead one's slot without telling anybody.
-    DeadSlotTaken,
     /// Arriving at a barrier is Relaxed, so who leaves need not see what was written before.
     RelaxedArrival,
     /// Who runs a barrier's action frees the bell before the round is over.

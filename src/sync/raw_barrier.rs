@@ -465,7 +465,7 @@ impl<'a> Meeting<'a> {
             if !state.is_free() {
                 continue;
             }
-            if state.owner_died() && !mutant(Mutant::DeadSlotTaken) {
+            if state.owner_died() {
                 self.look_for_dead(); // B1
             }
             let taken = lock.lock_as(stay.me, Patience::None).is_ok();

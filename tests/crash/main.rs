@@ -5,6 +5,7 @@
 //! cargo crash -- NAME...          the rows whose "operation: company" contains one of the names
 //! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 6400)
 //! cargo crash -- --seed N         the seed of the sampling
+//! cargo crash -- --most N          at most N kill points in each row with one death, spread evenly (default: all)
 //! cargo crash -- --quick          every fifth kill point, 600 pairs, no mutants: a look, not a proof
 //! ```
 //!

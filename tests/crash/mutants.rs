@@ -163,7 +163,7 @@ mod hunting {
     }
 
     fn hunt_one(quarry: &Quarry, all: &[Scenario], seed: u64) -> bool {
-        let effort = Effort { stride: 1, pairs: 1500, seed, hunting: true };
+        let effort = Effort { stride: 1, most: usize::MAX, pairs: 1500, seed, hunting: true };
         let fault = quarry.fault.map_or(String::new(), |number| number.to_string());
         let mutant = format!("{:<22} {fault:>5}", format!("{:?}", quarry.mutant));
         let mut kills = 0;

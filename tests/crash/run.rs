@@ -41,13 +41,15 @@ struct Options {
     pairs: Option<usize>,
     seed: u64,
     quick: bool,
+    most: usize,
     /// This is the second build: hunt the mutants.
     mutants: bool,
 }
 
 impl Options {
     fn from_args() -> Result<Options, String> {
-        let mut options = Options { names: vec![], pairs: None, seed: 1, quick: false, mutants: false };
+        let mut options =
+            Options { names: vec![], pairs: None, seed: 1, quick: false, most: usize::MAX, mutants: false };
         let mut words = env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -58,6 +60,7 @@ impl Options {
                 "--pairs" => options.pairs = Some(number()? as usize),
                 "--seed" => options.seed = number()?,
                 "--quick" => options.quick = true,
+                "--most" => options.most = number()?.max(1) as usize,
                 "--mutants" => options.mutants = true,
                 flag if flag.starts_with('-') => return Err(format!("unknown option {flag}")),
                 name => options.names.push(name.to_string()),
@@ -146,6 +149,7 @@ fn everything(options: &Options) -> bool {
         );
         let effort = Effort {
             stride: if options.quick { 5 } else { 1 },
+            most: options.most,
             pairs: options.pairs().div_ceil(rows.len()),
             seed: options.seed,
             hunting: false,
@@ -158,10 +162,14 @@ fn everything(options: &Options) -> bool {
             total.kills += tally.kills;
             total.seconds += tally.seconds;
             total.rounds_left_out += tally.rounds_left_out;
+            total.points_left_out += tally.points_left_out;
         }
     }
     let rounds = total.rounds_left_out;
     println!("\n{:.0} s; left out: {rounds} points in the middle rounds of long loops", total.seconds);
+    if total.points_left_out > 0 {
+        println!("--most {}: SKIPPED: {} points more, spread evenly", options.most, total.points_left_out);
+    }
     let mutants_caught = options.quick || rows.len() < known || mutants::build_and_hunt(options.seed);
     let damage = total.damage;
     let lost = damage.lost + damage.doubled;

@@ -171,6 +171,8 @@ pub struct Tally {
     pub points: usize,
     pub heir_points: usize,
     pub rounds_left_out: usize,
+    /// Points beyond the most that were asked for.
+    pub points_left_out: usize,
     pub seconds: f64,
 }
 
@@ -179,6 +181,8 @@ pub struct Tally {
 pub struct Effort {
     /// Every n-th kill point; 1 for all.
     pub stride: usize,
+    /// The most kill points of one scenario with one traced process: of more, as many are chosen, evenly.
+    pub most: usize,
     /// Sampled pairs of points, for each scenario with two traced processes.
     pub pairs: usize,
     pub seed: u64,
@@ -208,9 +212,16 @@ impl Scenario {
             return;
         }
         let kept = kept_points(&pilot.ways[0]);
+        let one_in = kept.iter().filter(|&&kept| kept).count().div_ceil(effort.most).max(1);
+        let mut chance = effort.seed as usize;
         for victim in (0..).step_by(effort.stride) {
             if !kept.get(victim).unwrap_or(&true) {
                 tally.rounds_left_out += 1;
+                continue;
+            }
+            chance += 1;
+            if victim < kept.len() && !chance.is_multiple_of(one_in) {
+                tally.points_left_out += 1;
                 continue;
             }
             let outcome = self.guided(Cut { victim, heir: 0 }, &pilot.guides);
