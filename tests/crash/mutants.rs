@@ -123,7 +123,6 @@ mod hunting {
         caught_by(Mutant::SetWakesOne, &["Event::set: two sleepers"]),
         caught_by(Mutant::ClearKeepsGeneration, &["Event::wait: woken by a pulse, two sleepers"]),
         caught_by(Mutant::HeirKeepsDepth, &["RLock::lock twice: alone"]),
-        caught_by(Mutant::InnerGuardFrees, &["RLock: give both back: sleeper"]),
         caught_by(Mutant::DoneBeforeDone, &["Once::call_once: alone"]),
         caught_by(Mutant::BellNotPending, &["Semaphore::release_many: sleeper"]),
         caught_by(Mutant::GiveWithoutWake, &["Semaphore::release_many: sleeper"]),
