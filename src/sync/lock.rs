@@ -243,7 +243,7 @@ impl<'a> LockGuard<'a> {
     /// Whether this is the guard that took the lock, and not a copy that a fork made.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
-        (self.identity >> 32) as u32 == lineage()
+        is_of_this_process(self.identity)
     }
 
     /// For guards that give references into shared memory: a copy that a fork made has no right to them.
@@ -262,20 +262,28 @@ impl<'a> LockGuard<'a> {
 }
 
 impl LockGuard<'_> {
-    /// The end of a guard that finds waiters, over data that may be suspect, or of a copy.
+    /// The end of a guard that finds waiters, over data that may be suspect, or of a copy. (It is given what it needs
+    /// by value: a guard whose address nobody has stays in registers.)
     #[cold]
     #[inline(never)]
-    fn drop_slowly(&mut self, rest: Rest) {
-        if !self.is_ours() {
+    fn drop_slowly(lock: &RawLock, identity: u64, suspicion: Suspicion, poisons: bool, rest: Rest) {
+        if !is_of_this_process(identity) {
             return;
         }
-        if self.suspicion != Suspicion::None {
-            self.lock.note(self.suspicion);
-        } else if self.poisons && thread::panicking() {
-            self.lock.note(Suspicion::Poisoned);
+        if suspicion != Suspicion::None {
+            lock.note(suspicion);
+        } else if poisons && thread::panicking() {
+            lock.note(Suspicion::Poisoned);
         }
-        self.lock.unlock_rest(rest);
+        lock.unlock_rest(rest);
     }
+}
+
+/// Whether who has this [`identity`](crate::primitive::Me::identity) is a thread of this process, and not of one that
+/// it was forked from.
+#[inline]
+fn is_of_this_process(identity: u64) -> bool {
+    (identity >> 32) as u32 == lineage()
 }
 
 impl Drop for LockGuard<'_> {
@@ -291,7 +299,7 @@ impl Drop for LockGuard<'_> {
                 Err(left) => rest = left,
             }
         }
-        self.drop_slowly(rest);
+        LockGuard::drop_slowly(self.lock, self.identity, self.suspicion, self.poisons, rest);
     }
 }
 
