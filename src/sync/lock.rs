@@ -135,8 +135,6 @@ pub struct LockGuard<'a> {
     suspicion: Suspicion,
     /// Whose guard it is: [`Me::identity`](crate::primitive::Me::identity).
     identity: u64,
-    /// The same if there is no suspicion, else 0, which is nobody.
-    quick: u64,
     /// A panic leaves the data suspect: one that begins while the guard is held, over data that is changed by then.
     poisons: bool,
     /// The word holds this thread's TID: another could not free it.
@@ -179,7 +177,6 @@ impl<'a> LockGuard<'a> {
             lock,
             suspicion,
             identity: me.identity(),
-            quick: if suspicion == Suspicion::None { me.identity() } else { 0 },
             poisons: !thread::panicking(),
             _not_send: PhantomData,
         };
@@ -291,7 +288,8 @@ impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let mut rest = Rest::All;
-        if let Some(me) = me_if(self.quick)
+        if self.suspicion == Suspicion::None
+            && let Some(me) = me_if(self.identity)
             && !thread::panicking()
         {
             match self.lock.unlock_quietly(me) {
