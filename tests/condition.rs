@@ -488,13 +488,15 @@ fn healed<'a>(ended: Result<LockGuard<'a>, ConditionError<LockGuard<'a>>>) -> Lo
     })
 }
 
+/// The lock, whoever died with it.
+fn healed_lock(lock: &Lock) -> LockGuard<'_> {
+    lock.lock().or_else(|error| error.into_guard().ok_or(())).expect("the lock")
+}
+
 fn survivors(count: usize, lock: &Lock, condition: &Condition) -> Vec<Child> {
     let children: Vec<_> = (0..count)
         .map(|_| {
-            let child = fork_child(|| {
-                let guard = lock.lock().or_else(|error| error.into_guard().ok_or(())).expect("the lock");
-                drop(healed(condition.wait(guard)));
-            });
+            let child = fork_child(|| drop(healed(condition.wait(healed_lock(lock)))));
             child.until_asleep();
             child
         })
@@ -520,18 +522,28 @@ fn a_killed_waiter_takes_no_notification_with_it() {
 }
 
 fn a_waiter_killed_as_it_is_woken_takes_no_notification_with_it() {
-    let (lock, condition, _page) = room();
+    let (lock, condition, page) = room();
     for _ in 0..300 {
-        let mut children = survivors(2, &lock, &condition);
-        let victim = children.remove(0);
+        page.set(0, 0);
+        let waiter = || {
+            let child = fork_child(|| {
+                let back = healed(condition.wait(healed_lock(&lock)));
+                // With the lock, so that whoever took a notification is counted or leaves OWNER_DIED.
+                page.add(0, 1);
+                drop(back);
+            });
+            child.until_asleep();
+            child
+        };
+        let (victim, other) = (waiter(), waiter());
         condition.notify_one();
         kill(victim.pid(), Signal::SIGKILL).unwrap();
-        let done = matches!(victim.join(), nix::sys::wait::WaitStatus::Exited(_, 0));
-        // If the victim had its notification and was done, or had the lock, this one needs another.
-        if done || matches!(lock.try_lock(), Err(LockError::OwnerDied(_))) {
+        victim.join();
+        // If the victim took its notification, the other needs one of its own.
+        if page.get(0) > 0 || matches!(lock.try_lock(), Err(LockError::OwnerDied(_))) {
             condition.notify_one();
         }
-        join_all(children);
+        other.join_ok();
         condition.notify_all();
     }
 }
@@ -540,7 +552,7 @@ fn a_waiter_killed_before_it_has_the_lock_takes_no_notification_with_it() {
     let (lock, condition, _page) = room();
     for _ in 0..100 {
         let mut children = survivors(3, &lock, &condition);
-        let guard = lock.lock().or_else(|error| error.into_guard().ok_or(())).unwrap();
+        let guard = healed_lock(&lock);
         assert_eq!(condition.notify_one(), 1);
         // The first in line is chosen, and waits for the lock.
         let counts = || format!("{condition:?}").split(", lock").next().unwrap().to_owned();
