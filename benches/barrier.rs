@@ -12,6 +12,9 @@
 #[path = "../tests/support/page.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests' page, of which a part is used here")]
 mod page;
+#[path = "support/turns.rs"]
+#[allow(dead_code, reason = "two processes take these turns together, by themselves")]
+mod results;
 
 use std::{
     env,
@@ -156,21 +159,5 @@ fn turns(name: &str, cpus: [usize; 2]) {
         times[which].push(began.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS));
     }
     waitpid(child, None).expect("the child ends");
-    for (which, contender) in ["ours", "two bare wake-ups", "pthread_barrier"].iter().enumerate() {
-        let mut ratios: Vec<f64> = times[which].iter().zip(&times[1]).map(|(one, bare)| one / bare).collect();
-        let ratio = median(&mut ratios);
-        let (low, high) = (ratios[TURNS / 20], ratios[TURNS - 1 - TURNS / 20]);
-        let us = median(&mut times[which].clone());
-        println!(
-            "{name} {contender:<18} {us:6.2} us, {ratio:.3} x two bare wake-ups (middle 90 %: {low:.3} to {high:.3})"
-        );
-        if which == 0 {
-            println!("{name} {ratio:.3}");
-        }
-    }
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    results::report(name, "us", &["ours", "two bare wake-ups", "pthread_barrier"], &times, 1, 0);
 }

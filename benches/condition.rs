@@ -7,6 +7,8 @@
 #[path = "../tests/support/page.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests' page, of which a part is used here")]
 mod page;
+#[path = "support/turns.rs"]
+mod turns;
 
 use std::{
     env,
@@ -33,36 +35,14 @@ fn main() {
         return;
     }
     stay_on_one_cpu();
-    let contenders: [(&str, &dyn Fn() -> f64); 4] = [
+    let all: [turns::Contender<'_>; 4] = [
         ("ours", &|| ours(false)),
         ("ours, one for both ways", &|| ours(true)),
         ("bare futex", &futex),
         ("pthread", &pthread),
     ];
-    let mut times = vec![Vec::new(); contenders.len()];
-    for turn in 0..ROUNDS {
-        for place in 0..contenders.len() {
-            let which = (turn + place) % contenders.len();
-            times[which].push(contenders[which].1());
-        }
-    }
-    for (which, (name, _)) in contenders.iter().enumerate() {
-        let mut ratios: Vec<f64> = times[which].iter().zip(&times[2]).map(|(one, bare)| one / bare).collect();
-        let ratio = median(&mut ratios);
-        let (low, high) = (ratios[ROUNDS / 20], ratios[ROUNDS - 1 - ROUNDS / 20]);
-        let ns = median(&mut times[which].clone());
-        println!(
-            "condition/hand-over {name:<24} {ns:7.0} ns, {ratio:.3} x bare futex (middle 90 %: {low:.3} to {high:.3})"
-        );
-        if which == 0 {
-            println!("condition/ratio {ratio:.3}");
-        }
-    }
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    let times = turns::take(ROUNDS, &all, 2);
+    turns::report("condition/ratio", "ns", &all.map(|(name, _)| name), &times, 2, 0);
 }
 
 /// The last of the CPUs that this process may use: the first is the one that interrupts prefer.

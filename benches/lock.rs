@@ -7,6 +7,8 @@
 #[path = "../tests/support/page.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests' page, of which a part is used here")]
 mod page;
+#[path = "support/turns.rs"]
+mod turns;
 
 use std::{
     cell::Cell,
@@ -134,32 +136,17 @@ fn median(figures: &mut [f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Rounds that take turns, the order turning too; the ratio to std within each turn.
+/// Rounds that take turns; the ratio to std within each turn.
 fn ratios() {
     let contenders = Contenders::new();
-    let names = ["ours", "std", "pthread-robust-shared", "pthread-shared"];
-    let mut times: [Vec<f64>; 4] = Default::default();
-    for turn in 0..ROUNDS {
-        for place in 0..names.len() {
-            let which = (turn + place) % names.len();
-            times[which].push(match which {
-                0 => round(|| contenders.ours()),
-                1 => round(|| contenders.std()),
-                2 => round(|| contenders.pthread(contenders.robust)),
-                _ => round(|| contenders.pthread(contenders.shared)),
-            });
-        }
-    }
-    for (which, name) in names.iter().enumerate() {
-        let mut ratios: Vec<f64> = times[which].iter().zip(&times[1]).map(|(one, std)| one / std).collect();
-        let ratio = median(&mut ratios);
-        let (low, high) = (ratios[ROUNDS / 20], ratios[ROUNDS - 1 - ROUNDS / 20]);
-        let ns = median(&mut times[which].clone());
-        println!("lock/turns {name:<22} {ns:6.2} ns, {ratio:.3} x std (middle 90 %: {low:.3} to {high:.3})");
-        if which == 0 {
-            println!("lock/ratio {ratio:.3}");
-        }
-    }
+    let all: [turns::Contender<'_>; 4] = [
+        ("ours", &|| round(|| contenders.ours())),
+        ("std", &|| round(|| contenders.std())),
+        ("pthread-robust-shared", &|| round(|| contenders.pthread(contenders.robust))),
+        ("pthread-shared", &|| round(|| contenders.pthread(contenders.shared))),
+    ];
+    let times = turns::take(ROUNDS, &all, 1);
+    turns::report("lock/ratio", "ns", &all.map(|(name, _)| name), &times, 1, 0);
 }
 
 /// Two processes at one lock: nanoseconds per turn, and the ratio to a robust mutex of libc.

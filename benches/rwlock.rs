@@ -3,6 +3,9 @@
 //! `cargo bench --bench rwlock` prints the ratios; as in `lock.rs`, the figure that counts is the median, over many
 //! short rounds that take turns, of the ratio within a round.
 
+#[path = "support/turns.rs"]
+mod turns;
+
 use std::{hint::black_box, sync::RwLock as StdRwLock, thread, time::Instant};
 
 use nix::libc;
@@ -12,8 +15,6 @@ use pshared::{Lock, RwLock};
 const ROUND: u32 = 10_000;
 /// Rounds for each contender.
 const ROUNDS: usize = 501;
-
-const NAMES: [&str; 6] = ["lock", "read", "write", "std read", "pthread-shared read", "pthread-shared write"];
 
 fn main() {
     if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
@@ -26,54 +27,39 @@ fn main() {
     let std = StdRwLock::new(0_u64);
     let mut pthread = shared_rwlock();
     let pthread: *mut libc::pthread_rwlock_t = &mut pthread;
-    let mut times: [Vec<f64>; NAMES.len()] = Default::default();
-    for turn in 0..ROUNDS {
-        for place in 0..NAMES.len() {
-            let which = (turn + place) % NAMES.len();
-            times[which].push(match which {
-                0 => round(|| drop(black_box(lock.lock().expect("nobody dies here")))),
-                1 => round(|| drop(black_box(ours.read().expect("nobody dies here")))),
-                2 => round(|| drop(black_box(ours.write().expect("nobody dies here")))),
-                3 => round(|| drop(black_box(std.read().expect("nobody panics here")))),
-                // SAFETY: initialised, and used by this thread alone; so below.
-                4 => round(|| unsafe {
-                    libc::pthread_rwlock_rdlock(pthread);
-                    libc::pthread_rwlock_unlock(pthread);
-                }),
-                // SAFETY: as above.
-                _ => round(|| unsafe {
-                    libc::pthread_rwlock_wrlock(pthread);
-                    libc::pthread_rwlock_unlock(pthread);
-                }),
-            });
-        }
-    }
-    for (which, name) in NAMES.iter().enumerate() {
-        let mut ratios: Vec<f64> = times[which].iter().zip(&times[0]).map(|(one, lock)| one / lock).collect();
-        let ratio = median(&mut ratios);
-        let (low, high) = (ratios[ROUNDS / 20], ratios[ROUNDS - 1 - ROUNDS / 20]);
-        let ns = median(&mut times[which].clone());
-        println!(
-            "rwlock/turns {name:<20} {ns:6.2} ns, {ratio:.3} x our Lock (middle 90 %: {low:.3} to {high:.3})"
-        );
-        if which == 1 {
-            println!("rwlock/ratio {ratio:.3}");
-        }
-    }
+    let all: [turns::Contender<'_>; 6] = [
+        ("Lock", &|| round(|| drop(black_box(lock.lock().expect("nobody dies here"))))),
+        ("read", &|| round(|| drop(black_box(ours.read().expect("nobody dies here"))))),
+        ("write", &|| round(|| drop(black_box(ours.write().expect("nobody dies here"))))),
+        ("std read", &|| round(|| drop(black_box(std.read().expect("nobody panics here"))))),
+        ("pthread-shared read", &|| {
+            // SAFETY: initialised, and used by this thread alone; so below.
+            round(|| unsafe {
+                libc::pthread_rwlock_rdlock(pthread);
+                libc::pthread_rwlock_unlock(pthread);
+            })
+        }),
+        ("pthread-shared write", &|| {
+            // SAFETY: as above.
+            round(|| unsafe {
+                libc::pthread_rwlock_wrlock(pthread);
+                libc::pthread_rwlock_unlock(pthread);
+            })
+        }),
+    ];
+    let times = turns::take(ROUNDS, &all, 0);
+    turns::report("rwlock/ratio", "ns", &all.map(|(name, _)| name), &times, 0, 1);
 }
 
-/// Nanoseconds per call in a round.
+/// Nanoseconds per call in a round. A function of its own for each contender: in one big function the compiler runs
+/// out of registers, and what it spills is measured with the lock.
+#[inline(never)]
 fn round(mut operation: impl FnMut()) -> f64 {
     let start = Instant::now();
     for _ in 0..ROUND {
         operation();
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUND)
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// A libc lock as processes share one.

@@ -6,6 +6,8 @@
 #[path = "../tests/support/page.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests' page, of which a part is used here")]
 mod page;
+#[path = "support/turns.rs"]
+mod turns;
 
 use std::{env, hint::black_box, thread, time::Instant};
 
@@ -53,32 +55,14 @@ fn main() {
     thread::spawn(|| ()).join().expect("an empty thread");
     let (posix, plain) = (Posix::new(), Semaphore::new(1).expect("a semaphore"));
     let bounded = BoundedSemaphore::new(1).expect("a semaphore");
-    let contenders: [(&str, &dyn Fn() -> f64); 4] = [
+    let all: [turns::Contender<'_>; 4] = [
         ("sem_t", &|| round(|| posix.turn())),
         ("Semaphore", &|| round(|| plain_turn(&plain))),
         ("BoundedSemaphore", &|| round(|| plain_turn(&bounded))),
         ("Permit", &|| round(|| drop(black_box(plain.permit().expect("nobody else is here"))))),
     ];
-    let mut times: [Vec<f64>; 4] = Default::default();
-    for turn in 0..ROUNDS {
-        for place in 0..contenders.len() {
-            let which = (turn + place) % contenders.len();
-            times[which].push(contenders[which].1());
-        }
-    }
-    for (which, (name, _)) in contenders.iter().enumerate() {
-        let mut ratios: Vec<f64> =
-            times[which].iter().zip(&times[0]).map(|(one, other)| one / other).collect();
-        let ratio = median(&mut ratios);
-        let (low, high) = (ratios[ROUNDS / 20], ratios[ROUNDS - 1 - ROUNDS / 20]);
-        let ns = median(&mut times[which].clone());
-        println!(
-            "semaphore/turns {name:<17} {ns:6.2} ns, {ratio:.3} x sem_t (middle 90 %: {low:.3} to {high:.3})"
-        );
-        if which == 1 {
-            println!("semaphore/ratio {ratio:.3}");
-        }
-    }
+    let times = turns::take(ROUNDS, &all, 0);
+    turns::report("semaphore/ratio", "ns", &all.map(|(name, _)| name), &times, 0, 1);
 }
 
 #[inline]
@@ -87,16 +71,13 @@ fn plain_turn(semaphore: &Semaphore) {
     assert!(semaphore.release().is_ok());
 }
 
-/// Nanoseconds per call in a round.
+/// Nanoseconds per call in a round. A function of its own for each contender: in one big function the compiler runs
+/// out of registers, and what it spills is measured with the lock.
+#[inline(never)]
 fn round(mut operation: impl FnMut()) -> f64 {
     let start = Instant::now();
     for _ in 0..ROUND {
         operation();
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUND)
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
