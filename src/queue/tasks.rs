@@ -61,7 +61,7 @@ use crate::{
         ring::{MAX_CAPACITY, Record},
     },
     region::{Handle, Region, Row, Shareable, SharedBytes},
-    sync::{MAX_HELD, Patience},
+    sync::{MAX_HELD, Patience, may_hold_more},
 };
 
 /// More places than these one wait could not watch beside the doorbell.
@@ -212,7 +212,7 @@ impl RawTasks {
     /// Takes an item, and copies it to `copy`, waiting for one as long as `patience` lasts.
     pub(crate) fn take(&self, copy: &mut Vec<u8>, patience: Patience) -> Result<Taken, NotGiven> {
         let me = me();
-        if me.held() >= MAX_HELD {
+        if may_hold_more(me).is_err() {
             return Err(NotGiven::TooMany(MAX_HELD as usize));
         }
         let tries = matches!(patience, Patience::None);

@@ -21,8 +21,9 @@
 //!   `outlast` is the only one that waits, and owes nobody a wake.)
 //! - I4: WAITERS goes only together with waking *all*, or when nobody can sleep. A contended release that woke nobody
 //!   leaves it set and notes `stale`; the next contended release clears the word and wakes whoever there is.
-//! - I5: a held lock is in the list before the pending slot is emptied, and out of it before the word is freed: once
-//!   it is free another process links it and its `next` is a stranger's.
+//! - I5: a held lock is in the list before the pending slot names another or none, and out of it before the word is
+//!   freed: once it is free another process links it and its `next` is a stranger's. The slot goes on naming a lock
+//!   that is held and linked (emptying it would be one more store): the kernel looks at such an entry once.
 //!
 //! # Ordering edges
 //! - `handover`: Release in `unlock` -> Acquire exchange in `lock`; carries the data and `suspicion`.
@@ -31,7 +32,7 @@
 //! # Crash points
 //! - `lock.pending`: named as pending, not yet taken. The word is free (the kernel wakes one), or another's (nothing).
 //! - `lock.taken`: ours, not yet linked. Pending: the kernel marks it.
-//! - `lock.held`: ours and linked. The kernel marks it.
+//! - `lock.held`: ours and linked, and pending as long as no other word is. The kernel marks it.
 //! - `lock.unlinked`: ours, no longer linked. Pending: the kernel marks it.
 //! - `lock.unrung`: freed without a look at WAITERS that came in between, still pending. The kernel wakes one; or it is
 //!   another's already, with WAITERS, and that one's release wakes.
@@ -58,6 +59,12 @@ use crate::{
 /// The locks a thread may hold. The kernel looks through 2,048 entries of a thread's list, newest first; eight are
 /// left for the locks that this crate takes inside one call, and for libc's.
 pub(crate) const MAX_HELD: u32 = 2_040;
+
+/// Whether `me` may take one more on behalf of a user; if not, how many it holds.
+#[inline]
+pub(crate) fn may_hold_more(me: Me) -> Result<(), u32> {
+    me.holds_as_many_as(MAX_HELD).map_or(Ok(()), Err)
+}
 
 /// How long a lock may be waited for.
 #[derive(Clone, Copy, Debug)]
@@ -234,8 +241,7 @@ impl RawLock {
         };
         // CRASH(lock.taken): the pending slot names a word that holds our TID: the kernel marks it.
         self.robust.link(me);
-        me.retract();
-        // CRASH(lock.held): linked.
+        // CRASH(lock.held): linked, and pending until another word is: the kernel looks at it once.
         // ORDERING: Relaxed, carried by `handover`.
         let noted = self.suspicion.load(Relaxed);
         if seen.owner_died() || noted != 0 { Ok(self.suspect(seen, noted)) } else { Ok(Suspicion::None) }

@@ -31,7 +31,7 @@ use crate::{
     error::{LockError, RegionError},
     primitive::{AtomicU32, AtomicU64, Deadline, Me, Mutant, Relaxed, lineage, me, mutant, signature},
     region::{Handle, Region, Shareable, in_arena},
-    sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, Suspicion},
+    sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, Suspicion, may_hold_more},
 };
 
 /// Words and algorithm. They lie as in `PaddedLock`: the polled word ends one cache line, the links stand on the next.
@@ -89,8 +89,7 @@ impl RawRLock {
             self.depth.store(deeper, Relaxed);
             return Ok(());
         }
-        let held = me.held();
-        if held >= MAX_HELD {
+        if let Err(held) = may_hold_more(me) {
             return Err(LockError::TooManyHeld { held, limit: MAX_HELD });
         }
         self.take(me, 1, patience)
