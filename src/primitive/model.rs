@@ -324,6 +324,10 @@ pub(crate) struct Me {
 }
 
 impl Me {
+    pub(crate) fn tid(self) -> u32 {
+        self.tid
+    }
+
     pub(crate) fn identity(self) -> u64 {
         u64::from(self.tid)
     }

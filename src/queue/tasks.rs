@@ -512,7 +512,7 @@ impl RawTasks {
 
     /// Finishes the first of those that the caller holds without a guard. False if there is none.
     pub(crate) fn finish_kept(&self, me: Me) -> bool {
-        let is_kept = |lease: &Lease| lease.owner().owner() == me.tid && lease.kept.load(Relaxed) != 0;
+        let is_kept = |lease: &Lease| lease.owner().owner() == me.tid() && lease.kept.load(Relaxed) != 0;
         let kept = self.leases.iter().enumerate().filter(|(_, lease)| is_kept(lease));
         let first = kept.min_by_key(|(_, lease)| lease.kept.load(Relaxed)).map(|(place, _)| place);
         first.map(|place| self.finish(me, place)).is_some()

@@ -63,7 +63,7 @@ impl RawOnce {
         let _hold = match self.lock.hold(patience) {
             Ok(hold) => hold,
             // `try_lock` does not look whether the holder is the caller itself.
-            Err(Refused::WouldBlock) if self.lock.state().owner() == me().tid => {
+            Err(Refused::WouldBlock) if self.lock.state().owner() == me().tid() => {
                 return Err(OnceError::Reentered);
             }
             Err(Refused::WouldBlock) => return Err(OnceError::WouldBlock),

@@ -235,7 +235,7 @@ impl RawLock {
         // CRASH(lock.pending): nothing is ours yet; if the word is free and somebody sleeps, the kernel wakes one.
         // ORDERING(handover): Acquire, so that we see what the last holder wrote.
         // ORDERING(inherit): the same, after the kernel's exchange.
-        let seen = match self.robust.compare_exchange(0, me.tid, order, Relaxed) {
+        let seen = match self.robust.compare_exchange(0, me.tid(), order, Relaxed) {
             Ok(free) => OwnerWord(free),
             Err(_) => self.lock_contended(patience, order, leave)?,
         };
@@ -266,9 +266,9 @@ impl RawLock {
                 return Err(Refused::WouldBlock);
             }
             if seen.is_free() {
-                let mut ours = seen.taken_by(me.tid).0; // I2
+                let mut ours = seen.taken_by(me.tid()).0; // I2
                 if mutant(Mutant::HeirForgetsWaiters) && seen.owner_died() {
-                    ours = me.tid;
+                    ours = me.tid();
                 }
                 // ORDERING(handover), ORDERING(inherit): as in `lock`.
                 match self.robust.compare_exchange(seen.0, ours, order, Relaxed) {
@@ -278,7 +278,7 @@ impl RawLock {
                 continue;
             }
             let refused = match patience {
-                _ if seen.owner() == me.tid && !matches!(patience, Patience::None) => {
+                _ if seen.owner() == me.tid() && !matches!(patience, Patience::None) => {
                     Some(Refused::AlreadyHeld)
                 }
                 Patience::None => Some(Refused::WouldBlock),
@@ -351,7 +351,7 @@ impl RawLock {
             }
             match patience {
                 Patience::None => return Err(Refused::WouldBlock),
-                Patience::Until(_) if holder == me.tid => return Err(Refused::AlreadyHeld),
+                Patience::Until(_) if holder == me.tid() => return Err(Refused::AlreadyHeld),
                 Patience::Until(_) if expired => return Err(Refused::TimedOut),
                 Patience::Until(_) => {}
             }
@@ -415,7 +415,7 @@ impl RawLock {
     #[inline]
     pub(super) fn unlock_quietly(&self, me: Me) -> Result<(), Rest> {
         // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
-        if self.robust.load(Relaxed) != me.tid {
+        if self.robust.load(Relaxed) != me.tid() {
             return Err(Rest::All);
         }
         self.robust.announce(me);
@@ -426,7 +426,7 @@ impl RawLock {
         let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
         // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote. (Compared with what it
         // subtracts, it is one `sub` that sets flags; asked for a bit, it would be a slower `xadd`.)
-        if self.robust.fetch_sub(me.tid, release) != me.tid {
+        if self.robust.fetch_sub(me.tid(), release) != me.tid() {
             return Err(Rest::Wake);
         }
         self.freed(me);
@@ -515,6 +515,7 @@ impl RawLock {
     }
 
     /// The word at some instant.
+    #[inline]
     pub(crate) fn state(&self) -> OwnerWord {
         // ORDERING: Relaxed, for whoever looks from outside.
         OwnerWord(self.robust.load(Relaxed))

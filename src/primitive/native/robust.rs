@@ -152,9 +152,7 @@ fn prev_of(entry: *mut robust_list::Entry) -> *mut *mut robust_list::Entry {
 /// The calling thread, as robust words know it. Good until the thread forks; so it is asked for anew each time.
 #[derive(Clone, Copy)]
 pub(crate) struct Me {
-    pub(crate) tid: u32,
-    /// See [`LINEAGE`].
-    lineage: u32,
+    identity: u64,
     pub(super) head: NonNull<robust_list::Head>,
 }
 
@@ -213,7 +211,7 @@ fn draw_signature() -> u64 {
 #[inline]
 pub(crate) fn me() -> Me {
     THREAD.with(|thread| match NonNull::new(thread.head.get()) {
-        Some(head) => Me::new(thread.identity.get(), head),
+        Some(head) => Me { identity: thread.identity.get(), head },
         None => register(),
     })
 }
@@ -223,21 +221,21 @@ pub(crate) fn me() -> Me {
 pub(crate) fn me_if(identity: u64) -> Option<Me> {
     THREAD.with(|thread| {
         // SAFETY: only a thread that registered has an identity (a TID is not 0), and its head with it.
-        let me = || Me::new(identity, unsafe { NonNull::new_unchecked(thread.head.get()) });
+        let me = || Me { identity, head: unsafe { NonNull::new_unchecked(thread.head.get()) } };
         (thread.identity.get() == identity).then(me)
     })
 }
 
 impl Me {
     #[inline]
-    fn new(identity: u64, head: NonNull<robust_list::Head>) -> Me {
-        Me { tid: identity as u32, lineage: (identity >> 32) as u32, head }
+    pub(crate) fn tid(self) -> u32 {
+        self.identity as u32
     }
 
     /// TID, and the lineage above it: no other thread, and no copy that a fork makes of this one, has the same.
     #[inline]
     pub(crate) fn identity(self) -> u64 {
-        u64::from(self.lineage) << 32 | u64::from(self.tid)
+        self.identity
     }
 
     /// Empties the pending slot.
@@ -306,9 +304,10 @@ fn register() -> Me {
     let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
     // SAFETY: no arguments, no failure.
     let tid = unsafe { libc::gettid() } as u32;
-    let me = Me { tid, lineage: lineage(), head: NonNull::new(head).expect("head() returns no null") };
+    let identity = u64::from(lineage()) << 32 | u64::from(tid);
+    let me = Me { identity, head: NonNull::new(head).expect("head() returns no null") };
     THREAD.with(|thread| {
-        thread.identity.set(me.identity());
+        thread.identity.set(identity);
         thread.head.set(head);
     });
     me
