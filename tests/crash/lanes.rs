@@ -79,9 +79,8 @@ fn start<'a>(rows: impl Iterator<Item = &'a &'a Scenario>, effort: Effort) -> La
 fn written(tally: &Tally) -> String {
     let Tally { damage, kills, points, heir_points, rounds_left_out, points_left_out, seconds } = tally;
     let Damage { wedged, torn, lost, doubled } = damage;
-    format!(
-        "{wedged} {torn} {lost} {doubled} {kills} {points} {heir_points} {rounds_left_out} {points_left_out} {seconds}\n"
-    )
+    let damage = format!("{wedged} {torn} {lost} {doubled}");
+    format!("{damage} {kills} {points} {heir_points} {rounds_left_out} {points_left_out} {seconds}\n")
 }
 
 fn read(line: &str) -> Option<Tally> {
