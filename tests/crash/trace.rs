@@ -27,7 +27,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::company::{Body, LIMIT, Process, asleep};
+use crate::company::{Body, LIMIT, Limit, Process, asleep};
 
 /// Runs `operation` between the two marks.
 #[inline(always)]
@@ -234,9 +234,9 @@ impl Traced {
     /// Waits for the end of a process that was let go, past its second mark.
     pub fn ends(&mut self) -> Result<(), String> {
         assert!(self.let_go, "only a process that was let go ends by itself");
-        let end = Instant::now() + LIMIT;
+        let mut limit = Limit::after(LIMIT);
         loop {
-            match self.process.next_change(end.saturating_duration_since(Instant::now())) {
+            match self.process.next_change_by(&mut limit) {
                 Some(WaitStatus::Stopped(..)) => self.run_on(),
                 Some(_) if self.process.ended_well() => return Ok(()),
                 Some(other) => return Err(format!("the traced sleeper ended with {other:?}")),
@@ -283,7 +283,7 @@ impl Traced {
 
     /// Whether the call that was stepped into returns within `limit`.
     fn returns_within(&mut self, limit: Duration) -> bool {
-        match self.process.next_change(limit) {
+        match self.process.next_change_by(&mut Limit::after(limit)) {
             None => return false,
             Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => self.look(),
             Some(other) => panic!("the traced process should return from a call, but: {other:?}"),
