@@ -6,6 +6,7 @@ mod codec;
 mod condition;
 mod lock;
 mod once;
+mod pipe;
 mod process;
 mod queue;
 mod region;
@@ -18,6 +19,7 @@ pub use codec::CodecError;
 pub use condition::ConditionError;
 pub use lock::LockError;
 pub use once::OnceError;
+pub use pipe::{PipeRecvError, PipeSendError};
 pub use process::SpawnError;
 pub use queue::{
     RecvError, RecvTimeoutError, SendError, SendManyError, SendTimeoutError, TaskDoneError, TryRecvError,

@@ -6,6 +6,7 @@
 //! | to share                          | use                                                              |
 //! |-----------------------------------|------------------------------------------------------------------|
 //! | work and results                  | [`Queue`], [`JoinableQueue`]                                     |
+//! | messages between two processes    | [`pipe`], [`duplex`]                                             |
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
@@ -33,6 +34,8 @@ pub mod design;
 mod error;
 #[cfg(not(loom))]
 mod os;
+#[cfg(not(loom))]
+mod pipe;
 mod primitive;
 #[cfg(not(loom))]
 mod process;
@@ -43,8 +46,13 @@ mod value;
 
 pub use error::{
     AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
-    OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError,
-    SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
+    OnceError, PipeRecvError, PipeSendError, RecvError, RecvTimeoutError, RegionError, ReleaseError,
+    RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError,
+    TryRecvError, TrySendError,
+};
+#[cfg(not(loom))]
+pub use pipe::{
+    Both, Connection, Direction, PipeReader, PipeWriter, ReadOnly, Reads, WriteOnly, Writes, duplex, pipe,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]

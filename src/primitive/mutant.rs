@@ -146,6 +146,12 @@ pub enum Mutant {
     TokenBeforeLock,
     /// A condition's waiter announces itself after it has freed the user's lock.
     AnnounceAfterLeaving,
+    /// Who uses an end of a pipe first does not greet the other end.
+    PipeUngreeted,
+    /// Who waits at a pipe does not watch the other end's owner.
+    PipeOwnerUnwatched,
+    /// Who drops its end of a pipe only closes its own copy.
+    PipeClosedQuietly,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.
