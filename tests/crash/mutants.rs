@@ -146,6 +146,9 @@ mod hunting {
         caught_by(Mutant::BatonNotHeld, &["Condition::wait: woken, sleeper, the lock is held"]),
         caught_by(Mutant::TokenBeforeLock, &["Condition::wait: woken, sleeper, the lock is held"]),
         caught_by(Mutant::SweepLeftUndone, &["Condition::notify_all: two sleepers"]),
+        caught_by(Mutant::PipeUngreeted, &["Connection::send: first use, receiver asleep"]),
+        caught_by(Mutant::PipeOwnerUnwatched, &["Connection::send: first use, receiver asleep"]),
+        caught_by(Mutant::PipeClosedQuietly, &["drop of a connection: receiver asleep"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 
