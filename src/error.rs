@@ -22,8 +22,8 @@ pub use once::OnceError;
 pub use pipe::{PipeRecvError, PipeSendError};
 pub use process::SpawnError;
 pub use queue::{
-    RecvError, RecvTimeoutError, SendError, SendManyError, SendTimeoutError, TaskDoneError, TryRecvError,
-    TrySendError,
+    QueueEntryError, RecvError, RecvTimeoutError, SendError, SendManyError, SendTimeoutError, TaskDoneError,
+    TryRecvError, TrySendError,
 };
 pub use region::RegionError;
 pub use rwlock::RwLockError;

@@ -46,9 +46,9 @@ mod value;
 
 pub use error::{
     AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
-    OnceError, PipeRecvError, PipeSendError, RecvError, RecvTimeoutError, RegionError, ReleaseError,
-    RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError,
-    TryRecvError, TrySendError,
+    OnceError, PipeRecvError, PipeSendError, QueueEntryError, RecvError, RecvTimeoutError, RegionError,
+    ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError,
+    TaskDoneError, TryRecvError, TrySendError,
 };
 #[cfg(not(loom))]
 pub use pipe::{
@@ -65,8 +65,8 @@ pub use process::{
     current_process, parent_process, reap_now, scope,
 };
 pub use queue::{
-    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,
-    Task,
+    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue,
+    QueueReceiver, QueueSender, Serde, Task,
 };
 pub use region::{Plain, Region};
 pub use sync::{

@@ -146,6 +146,14 @@ pub enum Mutant {
     TokenBeforeLock,
     /// A condition's waiter announces itself after it has freed the user's lock.
     AnnounceAfterLeaving,
+    /// Who registers at a queue does not wake those who sleep until somebody does.
+    EntryUntold,
+    /// Who waits at a queue does not watch those who have registered at the other end.
+    PeersUnwatched,
+    /// Who looks through those who have registered at a queue does not look whether others came meanwhile.
+    PeersCountedOnce,
+    /// A receiver that finds all senders gone does not look at the ring again.
+    GoneAtOnce,
     /// Who uses an end of a pipe first does not greet the other end.
     PipeUngreeted,
     /// Who waits at a pipe does not watch the other end's owner.

@@ -188,6 +188,11 @@ impl Doorbell {
         Some((&self.word, expected))
     }
 
+    /// The word to sleep on beside another doorbell, as long as it is what `reading` says.
+    pub(crate) fn as_it_was(&self, reading: Reading) -> (&FutexWord, u32) {
+        (&self.word, reading.0)
+    }
+
     /// Closes, and wakes whoever sleeps here or on `other`, in one step. Anybody may, any number of times. (The one
     /// value for which the call passes over sleepers, 0x7ff, has CLOSED set: nobody sleeps on it.)
     pub(crate) fn close(&self, other: &Doorbell) {

@@ -9,6 +9,8 @@ mod frame;
 mod iter;
 mod joinable;
 mod lease;
+mod party;
+mod peers;
 // The module's namesake is its main type; the folder holds its parts.
 #[allow(clippy::module_inception, reason = "queue/queue.rs is where everybody looks for Queue")]
 mod queue;
@@ -20,6 +22,7 @@ pub use capacity::Capacity;
 pub use codec::{Codec, PlainData, Serde};
 pub use iter::{IntoIter, Iter};
 pub use joinable::{JoinableBuilder, JoinableQueue};
+pub use party::{QueueReceiver, QueueSender};
 pub use queue::Queue;
 pub use task::{DeadLetter, Task};
 

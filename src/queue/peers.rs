@@ -33,9 +33,9 @@
 //! - `peers.watched`: WAITERS in a slot, and no sleeper: its holder makes a system call more when it goes.
 
 use crate::{
-    primitive::{Acquire, AtomicU32, Change, FutexWord, Mutant, fence, me, mutant},
+    primitive::{AcqRel, Acquire, AtomicU32, Change, FutexWord, Mutant, fence, me, mutant},
     region::{Handle, Row, Shareable},
-    sync::{MAX_HELD, OwnerWord, Slot, Slots},
+    sync::{MAX_HELD, Slot, Slots},
 };
 
 /// More slots than these at one end take too long to look through.
@@ -136,7 +136,7 @@ impl<'a> Party<'a> {
         // CRASH(peers.claimed): not counted.
         // ORDERING(entry): the kernel's change is a full barrier.
         if mutant(Mutant::EntryUntold) {
-            self.entries.fetch_add(1, crate::primitive::AcqRel);
+            self.entries.fetch_add(1, AcqRel);
         } else {
             self.entries.change_and_wake(Change::Add(1), u32::MAX);
         }
@@ -150,8 +150,8 @@ impl<'a> Party<'a> {
         self.slots.slots[place].lock.unlock();
     }
 
-    /// A slot that is held; none if they have all gone, and how many have entered so far.
-    fn search(self) -> (Option<&'a Slot>, u32) {
+    /// A slot that is held; none if they have all gone.
+    fn search(self) -> Option<&'a Slot> {
         loop {
             // ORDERING(entry): Acquire.
             let entries = self.entries.load(Acquire);
@@ -159,7 +159,7 @@ impl<'a> Party<'a> {
             // ORDERING(left): Acquire for all slots that were found free.
             fence(Acquire);
             if held.is_some() || self.entries.load(Acquire) == entries || mutant(Mutant::PeersCountedOnce) {
-                return (held, entries); // P2
+                return held; // P2
             }
         }
     }
@@ -167,7 +167,7 @@ impl<'a> Party<'a> {
     /// Whether somebody registered, and all who did have ended.
     pub(crate) fn has_gone(self) -> bool {
         // ORDERING(entry): Acquire.
-        self.entries.load(Acquire) != 0 && self.search().0.is_none()
+        self.entries.load(Acquire) != 0 && self.search().is_none()
     }
 
     /// What to sleep on until there may be nobody. Only the head of the other end's line may.
@@ -177,9 +177,9 @@ impl<'a> Party<'a> {
             if self.entries.load(Acquire) == 0 {
                 return Watched::While(self.entries, 0);
             }
-            let (Some(slot), _) = self.search() else { return Watched::Gone };
+            let Some(slot) = self.search() else { return Watched::Gone };
             if mutant(Mutant::PeersUnwatched) {
-                return Watched::While(self.entries, u32::MAX);
+                return Watched::While(self.entries, self.entries.load(Acquire));
             }
             let (word, state) = slot.watch();
             // CRASH(peers.watched): the bit stays.
@@ -192,6 +192,6 @@ impl<'a> Party<'a> {
     /// The threads that have registered, for whoever looks from outside.
     pub(crate) fn owners(self) -> impl Iterator<Item = u32> {
         let owners = self.slots.used().iter().map(|slot| slot.lock.state().owner());
-        owners.filter(|&owner| owner != OwnerWord(0).owner())
+        owners.filter(|&owner| owner != 0)
     }
 }

@@ -165,6 +165,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_within(Patience::FOREVER) {
             Ok(decoded) => decoded.map_err(RecvError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(RecvError::Disconnected),
             Err(_) => Err(RecvError::Closed),
         }
     }
@@ -184,6 +185,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_within(Patience::None) {
             Ok(decoded) => decoded.map_err(TryRecvError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(TryRecvError::Disconnected),
             Err(NotReceived::Closed) => Err(TryRecvError::Closed),
             Err(_) => Err(TryRecvError::Empty),
         }
@@ -206,6 +208,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_within(Patience::Until(Some(deadline))) {
             Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(RecvTimeoutError::Disconnected),
             Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
             Err(_) => Err(RecvTimeoutError::TimedOut),
         }
@@ -292,6 +295,7 @@ pub(super) enum Failed<T> {
 impl<T> From<Failed<T>> for SendError<T> {
     fn from(failed: Failed<T>) -> SendError<T> {
         match failed {
+            Failed::NotSent(NotSent::Disconnected, value) => SendError::Disconnected(value),
             Failed::NotSent(_, value) => SendError::Closed(value),
             Failed::TooLong { value, len, limit } => SendError::TooLong { value, len, limit },
             Failed::Encode { value, source } => SendError::Encode { value, source },
@@ -303,6 +307,7 @@ impl<T> From<Failed<T>> for TrySendError<T> {
     fn from(failed: Failed<T>) -> TrySendError<T> {
         match failed {
             Failed::NotSent(NotSent::Closed, value) => TrySendError::Closed(value),
+            Failed::NotSent(NotSent::Disconnected, value) => TrySendError::Disconnected(value),
             Failed::NotSent(_, value) => TrySendError::Full(value),
             Failed::TooLong { value, len, limit } => TrySendError::TooLong { value, len, limit },
             Failed::Encode { value, source } => TrySendError::Encode { value, source },
@@ -314,6 +319,7 @@ impl<T> From<Failed<T>> for SendTimeoutError<T> {
     fn from(failed: Failed<T>) -> SendTimeoutError<T> {
         match failed {
             Failed::NotSent(NotSent::Closed, value) => SendTimeoutError::Closed(value),
+            Failed::NotSent(NotSent::Disconnected, value) => SendTimeoutError::Disconnected(value),
             Failed::NotSent(_, value) => SendTimeoutError::TimedOut(value),
             Failed::TooLong { value, len, limit } => SendTimeoutError::TooLong { value, len, limit },
             Failed::Encode { value, source } => SendTimeoutError::Encode { value, source },
@@ -330,13 +336,19 @@ impl<T, C> Clone for Queue<T, C> {
 impl<T, C> fmt::Debug for Queue<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sending, receiving) = self.raw.locks();
-        f.debug_struct("Queue")
+        let mut debug = f.debug_struct("Queue");
+        debug
             .field("len", &self.raw.len())
             .field("capacity", &self.raw.capacity())
             .field("max_items", &self.raw.most())
             .field("closed", &self.raw.is_closed())
             .field("sending", &sending)
-            .field("receiving", &receiving)
-            .finish()
+            .field("receiving", &receiving);
+        if let Some(peers) = self.raw.peers() {
+            debug
+                .field("senders", &peers.senders().owners().collect::<Vec<_>>())
+                .field("receivers", &peers.receivers().owners().collect::<Vec<_>>());
+        }
+        debug.finish()
     }
 }

@@ -27,6 +27,7 @@ pub(crate) use raw_lock::{Hold, MAX_HELD, PaddedLock, Patience, RawLock, Refused
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
+pub(crate) use slots::{Slot, Slots};
 pub use wait::{Condition, TimedWait, Waitable};
 
 #[cfg(all(test, loom))]

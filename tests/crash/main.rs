@@ -35,6 +35,8 @@ mod lock;
 #[cfg(target_arch = "x86_64")]
 mod mutants;
 #[cfg(target_arch = "x86_64")]
+mod peers;
+#[cfg(target_arch = "x86_64")]
 mod pipe;
 #[cfg(target_arch = "x86_64")]
 mod post;

@@ -13,7 +13,7 @@ use crate::{
     barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
-    condition, event, lock, mutants, pipe, queue, rlock, rwlock,
+    condition, event, lock, mutants, peers, pipe, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, tasks, trace, value,
 };
@@ -32,6 +32,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(tasks::scenarios());
     all.extend(condition::scenarios());
     all.extend(pipe::scenarios());
+    all.extend(peers::scenarios());
     all
 }
 

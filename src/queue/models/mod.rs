@@ -2,4 +2,5 @@
 
 mod doorbell;
 mod ends;
+mod peers;
 mod tasks;
