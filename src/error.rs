@@ -12,6 +12,7 @@ mod queue;
 mod region;
 mod rwlock;
 mod semaphore;
+mod wait;
 
 pub use array::ArrayError;
 pub use barrier::{BarrierError, NewBarrierError};
@@ -28,3 +29,4 @@ pub use queue::{
 pub use region::RegionError;
 pub use rwlock::RwLockError;
 pub use semaphore::{AcquireError, ReleaseError, SemaphoreError};
+pub use wait::WaitAnyError;

@@ -16,6 +16,7 @@
 //! | a place to wait for each other    | [`Barrier`]                                                      |
 //! | a change to what a lock guards    | [`Condition`]                                                    |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
+//! | to wait for any of several        | [`wait_any`]                                                     |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
@@ -48,7 +49,7 @@ pub use error::{
     AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
     OnceError, PipeRecvError, PipeSendError, QueueEntryError, RecvError, RecvTimeoutError, RegionError,
     ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError,
-    TaskDoneError, TryRecvError, TrySendError,
+    TaskDoneError, TryRecvError, TrySendError, WaitAnyError,
 };
 #[cfg(not(loom))]
 pub use pipe::{
@@ -74,6 +75,8 @@ pub use sync::{
     RLock, RLockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
     TimedWait, Waitable,
 };
+#[cfg(not(loom))]
+pub use sync::{Source, try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 
 /// The example of `README.md` is a test.

@@ -11,3 +11,4 @@ pub(crate) mod pidfd;
 pub(crate) mod random;
 pub(crate) mod readiness;
 pub(crate) mod robust_list;
+pub(crate) mod uring;

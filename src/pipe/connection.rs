@@ -15,6 +15,7 @@ use crate::{
     pipe::end::{End, Pair},
     primitive::Deadline,
     region::in_arena,
+    sync::Watch,
 };
 
 /// Which ways a [`Connection`] goes: [`Both`], [`ReadOnly`] or [`WriteOnly`].
@@ -310,6 +311,16 @@ impl<D: Reads> Connection<D> {
     /// Python `Connection.poll(timeout)`.
     pub fn poll(&self, timeout: Option<Duration>) -> Result<bool, PipeRecvError> {
         self.end.poll(timeout.map(Deadline::after))
+    }
+
+    /// For [`wait_any`](crate::wait_any).
+    pub(super) fn watch<'a>(&'a self, watch: &mut Watch<'a>) -> io::Result<bool> {
+        // Whoever receives is told what is wrong.
+        if self.end.is_readable().unwrap_or(true) {
+            return Ok(true);
+        }
+        watch.hint(self.end.set()?);
+        Ok(false)
     }
 
     /// Waits until receiving would not wait, at most until `deadline`. Says whether it is so.

@@ -445,21 +445,23 @@ impl End {
 
     /// A descriptor that can be read while `recv` would not wait, and now and then for nothing.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        if self.claim().is_err() {
-            return self.socket.as_fd();
-        }
+        // Another's end, or no descriptor to spare: then the socket must do.
+        let set = self.claim().ok().and_then(|()| self.set().ok());
+        set.unwrap_or(self.socket.as_fd())
+    }
+
+    /// The descriptor of the set, which is the owner's.
+    pub(super) fn set(&self) -> io::Result<BorrowedFd<'_>> {
         let greeters = self.greeters();
         if self.set.get().is_none() {
-            let Ok(set) = readiness::new_set() else { return self.socket.as_fd() };
-            let members = greeters.iter().map(|greeter| greeter.pidfd.as_fd()).chain([self.socket.as_fd()]);
-            for member in members {
-                if readiness::add(set.as_fd(), member).is_err() {
-                    return self.socket.as_fd();
-                }
+            let set = readiness::new_set()?;
+            readiness::add(set.as_fd(), self.socket.as_fd())?;
+            for greeter in greeters.iter() {
+                readiness::add(set.as_fd(), greeter.pidfd.as_fd())?;
             }
             let _ = self.set.set(set);
         }
-        self.set.get().map_or(self.socket.as_fd(), |set| set.as_fd())
+        Ok(self.set.get().map_or(self.socket.as_fd(), |set| set.as_fd()))
     }
 
     /// Whether the end is this process's, another's, or nobody's.

@@ -2,6 +2,7 @@
 
 mod connection;
 mod end;
+mod source;
 
 pub use connection::{
     Both, Connection, Direction, PipeReader, PipeWriter, ReadOnly, Reads, WriteOnly, Writes, duplex, pipe,

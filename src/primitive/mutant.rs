@@ -146,6 +146,10 @@ pub enum Mutant {
     TokenBeforeLock,
     /// A condition's waiter announces itself after it has freed the user's lock.
     AnnounceAfterLeaving,
+    /// A commit wakes one of those who sleep on its doorbell.
+    CommitWakesOne,
+    /// Who waits for several things forgets that an event was clear when it began.
+    PulseForgotten,
     /// Who registers at a queue does not wake those who sleep until somebody does.
     EntryUntold,
     /// Who waits at a queue does not watch those who have registered at the other end.

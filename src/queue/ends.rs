@@ -465,6 +465,21 @@ impl RawQueue {
         hold(&self.ends.receiving, patience)
     }
 
+    /// The word to sleep on and as what, for whoever waits for several things; `None` if one can receive without
+    /// waiting.
+    pub(crate) fn watch(&self) -> Option<(&FutexWord, u32)> {
+        loop {
+            let tail = self.tail_bell().read();
+            if tail.is_closed() || self.ring().contents().0 > 0 || self.is_disconnected() {
+                return None;
+            }
+            // Empty at an instant since then; so it is as long as the tail stands still.
+            if let Some(word) = self.tail_bell().announce(tail) {
+                return Some(word);
+            }
+        }
+    }
+
     /// Ends sending, and wakes all who wait. Any number of times.
     pub(crate) fn close(&self) {
         self.tail_bell().close(&self.ends.head.bell);

@@ -15,6 +15,8 @@ mod peers;
 #[allow(clippy::module_inception, reason = "queue/queue.rs is where everybody looks for Queue")]
 mod queue;
 mod ring;
+#[cfg(not(loom))]
+mod source;
 mod task;
 mod tasks;
 

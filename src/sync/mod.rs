@@ -1,5 +1,7 @@
 //! Futex algorithms over words; they never ask where the memory came from.
 
+#[cfg(not(loom))]
+mod any;
 mod barrier;
 mod condition;
 mod event;
@@ -18,6 +20,10 @@ mod semaphore;
 mod slots;
 mod wait;
 
+#[cfg(not(loom))]
+pub use any::{Source, try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
+#[cfg(not(loom))]
+pub(crate) use any::{Watch, sealed::Sealed};
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
