@@ -3,7 +3,7 @@
 //! A companion's body runs from [`pause`] to [`pause`]: there it stops itself by SIGSTOP, so the harness sees by
 //! waitpid(2) that it has arrived, and lets it go by SIGCONT. Its *beats* say at which [`Moment`] it is started (the
 //! first) or let go (the others), and what the harness then waits for. "Asleep" is what the kernel says:
-//! /proc/PID/syscall names a futex call, or ppoll, and the state is S.
+//! /proc/PID/syscall names a futex call, ppoll, or a wait of io_uring, and the state is S.
 //!
 //! Nothing here polls on a timer that the crate has: sleepers sleep without a limit.
 
@@ -263,8 +263,8 @@ pub fn asleep(pid: Pid) -> Option<Vec<u64>> {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     let mut words = call.split_ascii_whitespace();
     let number: i64 = words.next()?.parse().ok()?;
-    if ![libc::SYS_futex, libc::SYS_futex_waitv, libc::SYS_ppoll].contains(&number) || state(pid) != Some('S')
-    {
+    let waits = [libc::SYS_futex, libc::SYS_futex_waitv, libc::SYS_ppoll, libc::SYS_io_uring_enter];
+    if !waits.contains(&number) || state(pid) != Some('S') {
         return None;
     }
     let arguments = words.filter_map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());

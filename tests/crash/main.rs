@@ -19,6 +19,8 @@
 use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
+mod any;
+#[cfg(target_arch = "x86_64")]
 mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod board;

@@ -146,6 +146,7 @@ mod hunting {
         caught_by(Mutant::BatonNotHeld, &["Condition::wait: woken, sleeper, the lock is held"]),
         caught_by(Mutant::TokenBeforeLock, &["Condition::wait: woken, sleeper, the lock is held"]),
         caught_by(Mutant::SweepLeftUndone, &["Condition::notify_all: two sleepers"]),
+        caught_by(Mutant::CommitWakesOne, &["send: two wait for any, receiver asleep"]),
         caught_by(Mutant::EntryUntold, &["Queue::sender: receiver asleep"]),
         caught_by(Mutant::PeersUnwatched, &["recv of a registered queue: another asleep behind"]),
         caught_by(Mutant::PipeUngreeted, &["Connection::send: first use, receiver asleep"]),

@@ -10,7 +10,7 @@ use std::{
 use pshared::Lock;
 
 use crate::{
-    barrier,
+    any, barrier,
     board::board,
     company::{LIMIT, Process, asleep, keep_news},
     condition, event, lock, mutants, peers, pipe, queue, rlock, rwlock,
@@ -33,6 +33,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(condition::scenarios());
     all.extend(pipe::scenarios());
     all.extend(peers::scenarios());
+    all.extend(any::scenarios());
     all
 }
 
