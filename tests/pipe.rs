@@ -1,4 +1,4 @@
-//! What `pipe` and `duplex` promise, with really forked children; first what CPython's suite pins, each with its origin.
+//! What `pipe` and `duplex` promise, with really forked children; first what CPython's suite pins, with its origins.
 //!
 //! CPython: `_TestConnection`, `_TestPoll` and `_TestPollEintr` of `test/_test_multiprocessing.py`. Left out:
 //! `test_fd_transfer`, `test_large_fd_transfer` and `test_missing_fd_transfer` (a connection carries no descriptors of

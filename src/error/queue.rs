@@ -89,7 +89,7 @@ pub enum SendTimeoutError<T> {
 pub enum RecvError {
     /// The queue is closed and empty.
     Closed,
-    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and the queue is empty.
+    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
     Disconnected,
     /// The message, which is gone, was none of the queue's type.
     Decode(CodecError),
@@ -114,7 +114,7 @@ pub enum TryRecvError {
     Empty,
     /// The queue is closed and empty.
     Closed,
-    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and the queue is empty.
+    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
     Disconnected,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
@@ -139,7 +139,7 @@ pub enum RecvTimeoutError {
     TimedOut,
     /// The queue is closed and empty.
     Closed,
-    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and the queue is empty.
+    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
     Disconnected,
     /// As [`RecvError::Decode`].
     Decode(CodecError),

@@ -20,8 +20,8 @@ pub(crate) fn writable(file: BorrowedFd<'_>) -> libc::pollfd {
     libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 }
 }
 
-/// Waits until one is as was asked or has failed; says how many, 0 when `deadline` came first. An interruption does not end
-/// the wait.
+/// Waits until one is as was asked or has failed; says how many, 0 when `deadline` came first. An interruption does not
+/// end the wait.
 pub(crate) fn wait_ready(files: &mut [libc::pollfd], deadline: Option<Deadline>) -> io::Result<usize> {
     loop {
         let limit = deadline.map(|d| {

@@ -118,9 +118,9 @@ fn ends() -> io::Result<(End, End)> {
 ///
 /// # Whose an end is
 /// An end belongs to the process that uses it first: that sends, receives, polls or asks for its descriptor. Any of the
-/// process's threads may. The copies that forks make of it, before or after, are void from then on, and say `Taken`. When
-/// that process drops its end, or ends in whatever way, the other end is told at once, even if other children of the
-/// same parent have copies of the descriptor: after the last message, receiving says `Disconnected`, and so does
+/// process's threads may. The copies that forks make of it, before or after, are void from then on, and say `Taken`.
+/// When that process drops its end, or ends in whatever way, the other end is told at once, even if other children of
+/// the same parent have copies of the descriptor: after the last message, receiving says `Disconnected`, and so does
 /// sending. There is never a SIGPIPE. An end that nobody has used yet is there as long as any process has a copy. (An
 /// exec closes the descriptors, but is no end of the process: there the copies that others have never used count.)
 ///
@@ -255,7 +255,8 @@ impl<D: Reads> Connection<D> {
         decode(&self.end.recv(usize::MAX, Some(deadline))?)
     }
 
-    /// Receives the bytes of the oldest message, if they are not more than `limit`, waiting for one as long as it takes.
+    /// Receives the bytes of the oldest message, if they are not more than `limit`, waiting for it as long as it
+    /// takes.
     ///
     /// # Errors
     /// [`PipeRecvError::TooLong`] for a longer one, which stays where it is; else as for [`recv`](Connection::recv).

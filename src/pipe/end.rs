@@ -3,8 +3,9 @@
 //! # Substrate
 //! A pair of sockets that carry packets (`os/packets.rs`), and not a ring in shared memory: a pipe is to be waited for
 //! beside sockets, timers and processes, so it must be a descriptor; and only the kernel knows how many processes have
-//! a copy of an end that none of them has used yet. A packet is queued whole or not at all, whatever dies (K1), so there
-//! is nothing to lock and nothing to repair. A message that is long travels as a sealed memfd in a packet of its own.
+//! a copy of an end that none of them has used yet. A packet is queued whole or not at all, whatever dies (K1), so
+//! there is nothing to lock and nothing to repair. A message that is long travels as a sealed memfd in a packet of its
+//! own.
 //!
 //! # Whose an end is
 //! A fork copies descriptors, used or not, so "all copies are closed" may be news that never comes: some other child

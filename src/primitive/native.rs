@@ -4,10 +4,8 @@
 
 use std::{
     cell::{Cell, UnsafeCell},
-    io,
     mem::MaybeUninit,
     ops::Deref,
-    os::fd::BorrowedFd,
     ptr::{self, NonNull},
     slice,
     sync::Once,
@@ -19,8 +17,9 @@ use core::sync::atomic::{self, compiler_fence};
 
 use nix::libc;
 
+pub(crate) mod mixed;
 pub use crate::os::clock::Deadline;
-use crate::os::{futex, random::random, robust_list, uring};
+use crate::os::{futex, random::random, robust_list};
 pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
@@ -201,19 +200,6 @@ pub(crate) fn wait_any_if(
         // SAFETY: the words are live for as long as the borrows last.
         unsafe { futex::wait_any(waiters, limit) }
     })
-}
-
-/// Sleeps while each of the words is as given beside it and none of `files` can be read, at most until `deadline`. It
-/// may return for nothing. An error says that this cannot be done here (`os/uring.rs`).
-pub(crate) fn wait_mixed(
-    words: &[(&FutexWord, u32)],
-    files: &[BorrowedFd<'_>],
-    deadline: Option<Deadline>,
-) -> io::Result<()> {
-    let waiter = |&(word, expected): &(&FutexWord, u32)| futex::Waiter::new(word.0.as_ptr(), expected);
-    let waiters: Vec<futex::Waiter> = words.iter().map(waiter).collect();
-    // SAFETY: the words are live for as long as the borrows last.
-    unsafe { uring::wait(&waiters, files, deadline) }
 }
 
 /// A word that is always 0. Named in the pending slot, it tells: if we die now, one of those who sleep on it wakes.

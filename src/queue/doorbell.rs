@@ -3,16 +3,16 @@
 //! # Word
 //! | bits  | meaning                                        | written by                                        |
 //! |-------|------------------------------------------------|---------------------------------------------------|
-//! | 0     | SLEEPER: somebody sleeps, or soon will         | a sleeper sets it, the commit that wakes clears it |
+//! | 0     | SLEEPER: somebody sleeps, or soon will         | a sleeper sets it, the waking commit clears it    |
 //! | 1     | CLOSED: there will be no more commits          | `close`, once                                     |
 //! | 2..32 | commits so far, wrapping                       | the one committer                                 |
 //!
-//! There is one committer at a time, the holder of its end's lock. The holder of the other end's lock sleeps, and beside
-//! it whoever waits for several things at once (`sync/any.rs`).
+//! There is one committer at a time, the holder of its end's lock. The holder of the other end's lock sleeps, and
+//! beside it whoever waits for several things at once (`sync/any.rs`).
 //!
 //! # Invariants
-//! - D1: a commit that finds no SLEEPER is one exchange; one that finds it is one FUTEX_WAKE_OP that counts, clears the bit
-//!   and wakes all. Neither can be split by a death.
+//! - D1: a commit that finds no SLEEPER is one exchange; one that finds it is one FUTEX_WAKE_OP that counts, clears
+//!   the bit and wakes all. Neither can be split by a death.
 //! - D2: a sleeper waits for the very word in which it saw nothing new. A commit in between changes the word, and
 //!   the kernel refuses the wait. So a bit left by the dead does no harm: at worst a commit wakes nobody.
 //! - D3: while the committer holds its lock, others can only set the bits, and nobody else moves the count.

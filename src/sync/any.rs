@@ -99,7 +99,7 @@ impl<'a> Watch<'a> {
                 let ended = readiness::wait_ready(&mut files, deadline);
                 ended.map(drop).map_err(|source| WaitAnyError::Os { call: "ppoll", source })
             }
-            (false, false) => primitive::wait_mixed(&self.words, &self.files, deadline)
+            (false, false) => primitive::mixed::wait_mixed(&self.words, &self.files, deadline)
                 .map_err(|source| WaitAnyError::Unsupported { source }),
         }
     }

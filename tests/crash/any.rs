@@ -1,7 +1,7 @@
 //! `wait_any`: who waits is killed, and who makes something ready.
 //!
-//! Two queues' worth of sources: a queue, an event, and, in a mixture, a connection, whose descriptor makes the wait one
-//! of io_uring. Whoever waits must come to an end by itself if something was made ready, and whoever receives beside it
+//! The sources are a queue, an event, and, in a mixture, a connection, whose descriptor makes the wait one of
+//! io_uring. Whoever waits must come to an end by itself if something was made ready, and whoever receives beside it
 //! must be woken by what is sent.
 
 use std::{rc::Rc, sync::atomic::Ordering::SeqCst, time::Duration};

@@ -2,8 +2,9 @@
 //!
 //! The victim has one end, a peer the other; and the harness has idle copies of both, so the kernel alone would never
 //! call an end closed. The peer goes on until it is told that the other end has gone. A victim that was killed before
-//! its end was its own leaves it to a second user, who comes after the death; a victim that was the owner leaves nothing
-//! to anybody. In the end every message was received once and whole, but for what the dead had not sent, or had taken.
+//! its end was its own leaves it to a second user, who comes after the death; a victim that was the owner leaves
+//! nothing to anybody. In the end every message was received once and whole, but for what the dead had not sent, or
+//! had taken.
 
 use std::{ptr, rc::Rc, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 

@@ -91,7 +91,8 @@ pub fn main() -> ExitCode {
         eprintln!("crash: CANNOT RUN: {error}; nothing was shown");
         return ExitCode::FAILURE;
     }
-    let well = if options.mutants { mutants::hunt(options.seed) } else { everything(&options) };
+    let well =
+        if options.mutants { mutants::hunt(options.seed, &options.names) } else { everything(&options) };
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -153,7 +153,7 @@ fn waiting_receiver_dies(fuel: usize) {
 
 #[test]
 fn the_death_of_the_last_sender_reaches_a_receiver() {
-    every_death("registered sender, another, receiver", 2, sender_dies);
+    every_death("registered sender, another, receiver", 1, sender_dies);
 }
 
 #[test]
