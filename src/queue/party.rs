@@ -18,7 +18,8 @@ impl<T, C> Queue<T, C> {
     /// When senders have registered and all of them have ended, whoever receives from the empty queue is told
     /// `Disconnected`, at once, also if it sleeps. That holds until a sender registers again. So register the next one
     /// before the last one ends: a parent that forks its senders one by one should be one itself until all have
-    /// registered. Who does not register can send all the same, and nobody waits for it.
+    /// registered. Who does not register can send all the same, and nobody waits for it. The copy of a handle that a
+    /// fork makes is no registration: the child registers itself.
     ///
     /// Of senders there can be as many at one time as [`Capacity::peers`](crate::Capacity::peers) says, which is none
     /// unless it was asked for. Never waits.

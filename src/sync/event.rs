@@ -234,12 +234,6 @@ impl Event {
         self.raw.clear()
     }
 
-    /// Whether the bit of a sleeper is there.
-    #[cfg(test)]
-    pub(crate) fn has_sleepers(&self) -> bool {
-        self.raw.word.load(Acquire) & SLEEPERS != 0
-    }
-
     /// What [`wait_any`](crate::wait_any) sleeps on.
     pub(crate) fn watch(&self, began: &mut Option<u32>) -> Option<(&FutexWord, u32)> {
         self.raw.watch(began)
