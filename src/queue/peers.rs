@@ -35,7 +35,7 @@
 use crate::{
     primitive::{AcqRel, Acquire, AtomicU32, Change, FutexWord, Mutant, fence, me, mutant},
     region::{Handle, Row, Shareable},
-    sync::{MAX_HELD, Slot, Slots},
+    sync::{Slot, Slots, may_hold_more},
 };
 
 /// More slots than these at one end take too long to look through.
@@ -129,9 +129,7 @@ impl<'a> Party<'a> {
     /// Registers the calling thread; says where.
     pub(crate) fn enter(self) -> Result<usize, NotEntered> {
         let me = me();
-        if me.held() >= MAX_HELD {
-            return Err(NotEntered::TooMany(me.held()));
-        }
+        may_hold_more(me).map_err(NotEntered::TooMany)?;
         let (place, _) = self.slots.claim(me).ok_or(NotEntered::Crowded)?;
         // CRASH(peers.claimed): not counted.
         // ORDERING(entry): the kernel's change is a full barrier.

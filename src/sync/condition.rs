@@ -233,7 +233,7 @@ impl RawCondition {
     fn take_baton(&self, me: Me, seen: OwnerWord, ticket: Ticket) -> bool {
         // WAITERS, so that the kernel wakes one of those who sleep.
         // ORDERING: Acquire, the baton itself carries nothing.
-        if self.baton.compare_exchange(seen.0, me.tid | WAITERS, Acquire, Relaxed).is_err() {
+        if self.baton.compare_exchange(seen.0, me.tid() | WAITERS, Acquire, Relaxed).is_err() {
             return false;
         }
         self.baton.link(me);

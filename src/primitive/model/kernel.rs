@@ -481,14 +481,14 @@ mod tests {
                 }
             }
             let word = Arc::new(FutexWord::new(0));
-            let before = me().tid;
+            let before = me().tid();
             let died = die_after(1, || {
                 let meddler = Meddler(word.clone());
                 meddler.0.load(Acquire);
                 meddler.0.load(Acquire);
             });
             assert_eq!((died, word.load(Acquire)), (Err(Died { marked: 0 }), 0));
-            assert_ne!(before, me().tid);
+            assert_ne!(before, me().tid());
         });
     }
 }
