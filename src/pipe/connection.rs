@@ -66,7 +66,7 @@ pub type PipeWriter = Connection<WriteOnly>;
 ///
 /// let (reader, writer) = pshared::pipe()?;
 /// let child = Process::spawn(move || writer.send(&("answer", 42)).unwrap())?;
-/// assert_eq!(reader.recv::<(String, u8)>()?, ("answer".to_string(), 42));
+/// assert_eq!(reader.recv::<(String, i32)>()?, ("answer".to_string(), 42));
 /// child.join()?;
 /// assert!(matches!(reader.recv::<()>(), Err(pshared::PipeRecvError::Disconnected)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
