@@ -13,6 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    libc,
+    sys::resource::{Resource, setrlimit},
+};
 use pshared::{
     Array, Atomic, Capacity, Deadline, Event, PipeReader, PipeRecvError, PlainData, Process, Queue,
     RecvError, Source, WaitAnyError, duplex, pipe, try_wait_any, wait_any, wait_any_deadline,
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
         "a_killed_waiter_for_a_mixture_holds_nobody_up",
         "ten_thousand_waits_for_a_mixture_leave_nothing_behind",
         "a_mixture_times_out",
+        "without_a_descriptor_to_spare_a_mixture_is_an_error",
     ];
     let needs: Vec<(&str, support::Need)> = mixes.iter().map(|&test| (test, needs_mixtures as _)).collect();
     support::main_where(
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
             more_words_than_one_wait_can_take_are_an_error,
             a_hundred_and_twenty_eight_words_are_waited_for,
             nothing_to_wait_for_is_an_error,
+            where_io_uring_is_forbidden_a_mixture_is_a_typed_error,
+            without_a_descriptor_to_spare_a_mixture_is_an_error,
             a_mixture_wakes_by_each_of_its_sources,
             a_killed_maker_of_a_mixtures_news_has_made_it_or_not,
             a_killed_waiter_for_a_mixture_holds_nobody_up,
@@ -400,6 +407,58 @@ fn nothing_to_wait_for_is_an_error() {
     let error = wait_any(&[]).unwrap_err();
     assert!(matches!(error, WaitAnyError::NoSources));
     assert_eq!(error.to_string(), "there is nothing to wait for");
+}
+
+/// From now on this process gets ENOSYS where it asks for a ring.
+fn forbid_io_uring() {
+    let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_io_uring_setup as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: plain attributes of this process; the filter outlives the call, which copies it.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+fn where_io_uring_is_forbidden_a_mixture_is_a_typed_error() {
+    let (queue, event, (reader, writer)) = (queue(4), Event::new().unwrap(), pipe().unwrap());
+    forbid_io_uring();
+    match wait_any(&[&queue, &reader]) {
+        Err(WaitAnyError::Unsupported { source }) => assert_eq!(source.raw_os_error(), Some(libc::ENOSYS)),
+        other => panic!("{other:?}"),
+    }
+    // What is ready is told all the same, and each kind by itself is waited for.
+    queue.send(1).unwrap();
+    assert_eq!(wait_any(&[&queue, &reader]).unwrap(), [0]);
+    assert_eq!(queue.recv(), Ok(1));
+    assert!(matches!(wait_any_timeout(&[&queue, &event], WHILE), Err(WaitAnyError::TimedOut)));
+    assert!(matches!(wait_any_timeout(&[&reader], WHILE), Err(WaitAnyError::TimedOut)));
+    writer.send(&1).unwrap();
+    assert_eq!(wait_any(&[&queue, &reader]).unwrap(), [1]);
+}
+
+fn without_a_descriptor_to_spare_a_mixture_is_an_error() {
+    let (queue, (reader, _writer)) = (queue(4), pipe().unwrap());
+    assert!(matches!(try_wait_any(&[&queue, &reader]), Err(WaitAnyError::TimedOut)));
+    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    match wait_any(&[&queue, &reader]) {
+        Err(WaitAnyError::Os { call: "io_uring_setup", source }) => {
+            assert_eq!(source.raw_os_error(), Some(libc::EMFILE));
+        }
+        other => panic!("{other:?}"),
+    }
+    hoard.clear();
+    assert!(matches!(wait_any_timeout(&[&queue, &reader], WHILE), Err(WaitAnyError::TimedOut)));
 }
 
 fn a_mixture_wakes_by_each_of_its_sources() {

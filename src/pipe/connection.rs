@@ -113,8 +113,9 @@ fn ends() -> io::Result<(End, End)> {
 ///
 /// Messages are kept apart, whatever their length. One that was accepted is in the kernel's hands: its sender may end,
 /// or be killed, at once, and the receiver gets it. No message is ever torn. A message that was received dies with its
-/// receiver. About 200 KiB fit into a connection in each direction; a message of more than 64 KiB counts little there,
-/// but takes as much shared memory, and a descriptor, until it is received.
+/// receiver. About 200 KiB fit into a connection in each direction (the system's `net.core.wmem_default`; a short
+/// message counts as 1 KiB or less). A message of more than 64 KiB counts little there, but takes as much shared memory,
+/// and a descriptor, until it is received.
 ///
 /// # Whose an end is
 /// An end belongs to the process that uses it first: that sends, receives, polls or asks for its descriptor. Any of the
@@ -348,6 +349,14 @@ impl<D: Reads> AsFd for Connection<D> {
         self.end.as_fd()
     }
 }
+
+const _: () = {
+    /// Any thread of the process that owns an end may use it.
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Connection>();
+    is_send_and_sync::<PipeReader>();
+    is_send_and_sync::<PipeWriter>();
+};
 
 impl<D> fmt::Debug for Connection<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -40,6 +40,14 @@ impl<T, C> Queue<T, C> {
     /// # Ok::<(), pshared::RegionError>(())
     /// ```
     ///
+    /// A registration is its thread's, and ends with it, so it goes to no other:
+    ///
+    /// ```compile_fail,E0277
+    /// let queue = pshared::Queue::<u8>::new(pshared::Capacity::bytes(64).peers(1)).unwrap();
+    /// let sender = queue.sender().unwrap();
+    /// std::thread::spawn(move || drop(sender));
+    /// ```
+    ///
     /// # References
     /// The end of a channel in crossbeam-channel; Python's `Queue` has none.
     pub fn sender(&self) -> Result<QueueSender<T, C>, QueueEntryError> {

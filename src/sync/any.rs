@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use nix::libc;
+
 use crate::{
     error::WaitAnyError,
     os::readiness,
@@ -99,8 +101,15 @@ impl<'a> Watch<'a> {
                 let ended = readiness::wait_ready(&mut files, deadline);
                 ended.map(drop).map_err(|source| WaitAnyError::Os { call: "ppoll", source })
             }
-            (false, false) => primitive::mixed::wait_mixed(&self.words, &self.files, deadline)
-                .map_err(|source| WaitAnyError::Unsupported { source }),
+            (false, false) => {
+                let ended = primitive::mixed::wait_mixed(&self.words, &self.files, deadline);
+                ended.map_err(|source| match source.raw_os_error() {
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+                        WaitAnyError::Os { call: "io_uring_setup", source }
+                    }
+                    _ => WaitAnyError::Unsupported { source },
+                })
+            }
         }
     }
 }
