@@ -52,9 +52,7 @@ pub use error::{
     TaskDoneError, TryRecvError, TrySendError, WaitAnyError,
 };
 #[cfg(not(loom))]
-pub use pipe::{
-    Both, Connection, Direction, PipeReader, PipeWriter, ReadOnly, Reads, WriteOnly, Writes, duplex, pipe,
-};
+pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
 #[doc(hidden)]

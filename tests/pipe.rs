@@ -302,7 +302,7 @@ fn what_was_sent_before_the_death_is_received_first() {
 }
 
 /// Sends until there is no room.
-fn fill<D: pshared::Writes>(writer: &Connection<D>) -> usize {
+fn fill<D: pshared::direction::Writes>(writer: &Connection<D>) -> usize {
     (0..).take_while(|_| writer.try_send_bytes(&[0; 1000]).is_ok()).count()
 }
 

@@ -12,43 +12,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     error::{CodecError, PipeRecvError, PipeSendError},
     os::packets,
-    pipe::end::{End, Pair},
+    pipe::{
+        direction::{Both, ReadOnly, Reads, WriteOnly, Writes},
+        end::{End, Pair},
+    },
     primitive::Deadline,
     region::in_arena,
     sync::Watch,
 };
-
-/// Which ways a [`Connection`] goes: [`Both`], [`ReadOnly`] or [`WriteOnly`].
-pub trait Direction: sealed::Sealed {}
-/// A direction in which one can receive.
-pub trait Reads: Direction {}
-/// A direction in which one can send.
-pub trait Writes: Direction {}
-
-/// Sends and receives.
-#[derive(Debug)]
-pub enum Both {}
-/// Receives.
-#[derive(Debug)]
-pub enum ReadOnly {}
-/// Sends.
-#[derive(Debug)]
-pub enum WriteOnly {}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Both {}
-    impl Sealed for super::ReadOnly {}
-    impl Sealed for super::WriteOnly {}
-}
-
-impl Direction for Both {}
-impl Direction for ReadOnly {}
-impl Direction for WriteOnly {}
-impl Reads for Both {}
-impl Reads for ReadOnly {}
-impl Writes for Both {}
-impl Writes for WriteOnly {}
 
 /// The receiving end of a [`pipe`].
 pub type PipeReader = Connection<ReadOnly>;
@@ -114,8 +85,8 @@ fn ends() -> io::Result<(End, End)> {
 /// Messages are kept apart, whatever their length. One that was accepted is in the kernel's hands: its sender may end,
 /// or be killed, at once, and the receiver gets it. No message is ever torn. A message that was received dies with its
 /// receiver. About 200 KiB fit into a connection in each direction (the system's `net.core.wmem_default`; a short
-/// message counts as 1 KiB or less). A message of more than 64 KiB counts little there, but takes as much shared memory,
-/// and a descriptor, until it is received.
+/// message counts as 1 KiB or less). A message of more than 64 KiB counts little there, but takes as much shared
+/// memory, and a descriptor, until it is received.
 ///
 /// # Whose an end is
 /// An end belongs to the process that uses it first: that sends, receives, polls or asks for its descriptor. Any of the
@@ -140,7 +111,7 @@ impl<D> Connection<D> {
         Connection { end, _direction: PhantomData }
     }
 
-    /// Drops it, which tells the other end, if this process has used it.
+    /// Drops it, which tells the other end, if this process has used it or nobody else has a copy.
     pub fn close(self) {}
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::{
-    pipe::connection::{Connection, Reads},
+    pipe::{connection::Connection, direction::Reads},
     sync::{Sealed, Source, Watch},
 };
 

@@ -43,7 +43,7 @@ impl Capacity {
     }
 
     /// Room for so many registered senders and as many registered receivers at one time, at most 4096 of each: see
-    /// [`Queue::sender`](crate::Queue::sender). It takes 128 bytes for each sender and receiver, and 192 more. To a
+    /// [`Queue::sender`](crate::Queue::sender). It takes 64 bytes for each of them, and 192 more. To a
     /// [`JoinableQueue`](crate::JoinableQueue) it means nothing.
     pub fn peers(self, peers: usize) -> Capacity {
         Capacity { peers, ..self }
