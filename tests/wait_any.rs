@@ -1,6 +1,7 @@
 //! What `wait_any` promises, with really forked children; first what CPython's suite pins, each with its origin.
 //!
-//! CPython: `TestWait` of `test/_test_multiprocessing.py`.
+//! CPython: `TestWait` of `test/_test_multiprocessing.py`. crossbeam-channel: of `tests/select.rs` what is about
+//! several receivers; there the operation is chosen and done in one, here one waits and then does it.
 
 mod support;
 
@@ -44,6 +45,11 @@ fn main() -> ExitCode {
             cpython_wait_timeout,
             cpython_wait_integer,
             cpython_neg_timeout,
+            crossbeam_select_smoke,
+            crossbeam_select_disconnected,
+            crossbeam_select_default_and_timeout,
+            crossbeam_select_unblocks,
+            crossbeam_select_stress_recv,
             all_that_are_ready_are_told,
             words_wake_by_each_of_them,
             a_pulse_is_not_missed,
@@ -226,6 +232,80 @@ fn cpython_neg_timeout() {
     assert!(matches!(wait_any_timeout(&[&a], Duration::ZERO), Err(WaitAnyError::TimedOut)));
     assert!(matches!(wait_any_deadline(&[&a], Deadline::now()), Err(WaitAnyError::TimedOut)));
     assert!(matches!(try_wait_any(&[&a]), Err(WaitAnyError::TimedOut)));
+}
+
+/// `select::smoke1`: the one of two that has a message.
+fn crossbeam_select_smoke() {
+    let (one, other) = (queue(4), queue(4));
+    one.send(1).unwrap();
+    assert_eq!(wait_any(&[&one, &other]).unwrap(), [0]);
+    assert_eq!(one.recv(), Ok(1));
+    other.send(2).unwrap();
+    assert_eq!(wait_any(&[&one, &other]).unwrap(), [1]);
+    assert_eq!(other.recv(), Ok(2));
+}
+
+/// `select::disconnected`: a closed one is ready, with a message or without.
+fn crossbeam_select_disconnected() {
+    let (one, other) = (queue(4), queue(4));
+    let closer = fork_child(|| {
+        one.close();
+        thread::sleep(WHILE);
+        other.send(5).unwrap();
+    });
+    assert_eq!(wait_any_timeout(&[&one, &other], LONG).unwrap()[0], 0);
+    assert_eq!(one.recv(), Err(RecvError::Closed));
+    closer.join_ok();
+    assert_eq!(wait_any(&[&one, &other]).unwrap(), [0, 1]);
+    other.close();
+    assert_eq!(other.recv(), Ok(5));
+    assert_eq!(wait_any(&[&other]).unwrap(), [0]);
+}
+
+/// `select::default` and `select::timeout`.
+fn crossbeam_select_default_and_timeout() {
+    let (one, other) = (queue(4), queue(4));
+    assert!(matches!(try_wait_any(&[&one, &other]), Err(WaitAnyError::TimedOut)));
+    let start = Instant::now();
+    assert!(matches!(wait_any_timeout(&[&one, &other], WHILE), Err(WaitAnyError::TimedOut)));
+    assert!(start.elapsed() >= WHILE);
+    other.send(1).unwrap();
+    assert_eq!(try_wait_any(&[&one, &other]).unwrap(), [1]);
+}
+
+/// `select::unblocks`.
+fn crossbeam_select_unblocks() {
+    let (one, other) = (queue(4), queue(4));
+    let waiter = fork_child(|| {
+        assert_eq!(wait_any_timeout(&[&one, &other], LONG).unwrap(), [1]);
+        assert_eq!(other.recv(), Ok(2));
+    });
+    waiter.until_asleep();
+    other.send(2).unwrap();
+    waiter.join_ok();
+}
+
+/// `select::stress_recv`: two are fed in turn, each when the other's message was taken.
+fn crossbeam_select_stress_recv() {
+    const COUNT: u64 = 2_000;
+    let (one, other, taken) = (queue(1), queue(1), queue(1));
+    let feeder = fork_child(|| {
+        for i in 0..COUNT {
+            one.send(i).unwrap();
+            taken.recv().unwrap();
+            other.send(i).unwrap();
+            taken.recv().unwrap();
+        }
+    });
+    for i in 0..COUNT {
+        for _ in 0..2 {
+            let ready = wait_any(&[&one, &other]).unwrap();
+            assert_eq!(ready.len(), 1);
+            assert_eq!([&one, &other][ready[0]].recv(), Ok(i));
+            taken.send(i).unwrap();
+        }
+    }
+    feeder.join_ok();
 }
 
 fn all_that_are_ready_are_told() {
