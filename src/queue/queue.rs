@@ -31,6 +31,9 @@ use crate::{
 /// travel: [`new`](Queue::new) takes any serde type,
 /// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
 ///
+/// Whoever wants the other end to learn of its own end registers: [`sender`](Queue::sender),
+/// [`receiver`](Queue::receiver).
+///
 /// # Examples
 /// ```
 /// let queue = pshared::Queue::new(4096)?;
@@ -109,8 +112,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Sends `value`, waiting for room as long as it takes.
     ///
     /// # Errors
-    /// The value comes back in each of them: [`SendError::Closed`], also while waiting; [`SendError::TooLong`] for a
-    /// message that the queue could never hold; [`SendError::Encode`].
+    /// The value comes back in each of them: [`SendError::Closed`] and [`SendError::Disconnected`], also while waiting;
+    /// [`SendError::TooLong`] for a message that the queue could never hold; [`SendError::Encode`].
     ///
     /// # References
     /// Python `Queue.put(obj)`.
@@ -154,8 +157,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Receives the oldest message, waiting for one as long as it takes.
     ///
     /// # Errors
-    /// [`RecvError::Closed`] when the queue is closed and empty; [`RecvError::Decode`] for a message that is no `T`,
-    /// which is gone; [`RecvError::OutOfMemory`] for one that this process has no room for, which stays.
+    /// [`RecvError::Closed`] when the queue is closed and empty; [`RecvError::Disconnected`] when it is empty and all
+    /// registered senders have ended; [`RecvError::Decode`] for a message that is no `T`, which is gone;
+    /// [`RecvError::OutOfMemory`] for one that this process has no room for, which stays.
     ///
     /// # References
     /// Python `Queue.get()`.
