@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         a_sender_is_told_at_once_when_the_receiver_is_dead,
         the_copies_of_an_end_that_is_used_are_void,
         of_many_who_use_an_end_at_once_one_has_it,
+        one_that_comes_and_goes_at_once_is_noticed,
         a_message_that_is_too_long_stays_readable,
         messages_of_all_lengths_arrive_whole,
         a_killed_sender_leaves_whole_messages,
@@ -396,6 +397,27 @@ fn of_many_who_use_an_end_at_once_one_has_it() {
         assert_eq!(owners.get(), 1);
         // The owner has ended, and the others too: this process's copy does not count.
         assert!(matches!(reader.recv::<i32>(), Err(PipeRecvError::Disconnected)));
+    }
+}
+
+/// The other end looks at whose the end is, and whether that one lives, while both change.
+fn one_that_comes_and_goes_at_once_is_noticed() {
+    for round in 0..3_000_u32 {
+        let (a, b) = duplex().unwrap();
+        let child = fork_child(|| {
+            let _ = b.poll(Some(Duration::ZERO));
+        });
+        if round % 2 == 0 {
+            assert!(matches!(a.recv::<u32>(), Err(PipeRecvError::Disconnected)));
+        } else {
+            let refused = loop {
+                if let Err(error) = a.send(&round) {
+                    break error;
+                }
+            };
+            assert!(matches!(refused, PipeSendError::Disconnected), "{refused:?}");
+        }
+        child.join_ok();
     }
 }
 

@@ -227,18 +227,19 @@ impl End {
     /// How it stands with the other end's owner.
     fn peer(&self, greeters: &mut Vec<Greeter>) -> Peer {
         // ORDERING(owner): Acquire.
-        let owner = self.pair.owners[1 - self.side].load(Acquire);
+        let owner = || self.pair.owners[1 - self.side].load(Acquire);
         greeters.retain(|greeter| {
-            let counts = greeter.signature == owner || (owner == 0 && !greeter.has_ended()); // C2
+            let counts = counts(greeter.signature, owner, || greeter.has_ended());
             if !counts && let Some(set) = self.set.get() {
                 let _ = readiness::remove(set.as_fd(), greeter.pidfd.as_fd());
             }
             counts
         });
-        match greeters.first() {
-            Some(greeter) if owner != 0 && greeter.has_ended() => Peer::Ended,
-            Some(_) if owner != 0 => Peer::Alive,
-            _ => Peer::Unknown,
+        let owner = owner();
+        match greeters.iter().find(|greeter| greeter.signature == owner) {
+            Some(greeter) if greeter.has_ended() => Peer::Ended,
+            Some(_) => Peer::Alive,
+            None => Peer::Unknown,
         }
     }
 
@@ -488,6 +489,16 @@ impl Drop for End {
     }
 }
 
+/// Whether a greeting counts, or may come to (C2): `owner` looks whose the end is now, `has_ended` whether the greeter
+/// has ended. One that is found to have ended while the end was nobody's may have become the owner in between, so it is
+/// looked at again: what is not its own by then will never be.
+fn counts(signature: u64, owner: impl Fn() -> u64, has_ended: impl FnOnce() -> bool) -> bool {
+    match owner() {
+        0 => !has_ended() || owner() == signature,
+        owner => owner == signature,
+    }
+}
+
 /// Whether a send found the other end gone.
 fn has_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN))
@@ -520,5 +531,35 @@ impl From<Unusable> for PipeRecvError {
             Unusable::Taken => PipeRecvError::Taken,
             Unusable::Fault(fault) => fault.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_greeting_counts_until_its_sender_cannot_own_the_end_any_more() {
+        assert!(counts(7, || 0, || false));
+        assert!(!counts(7, || 0, || true));
+        assert!(counts(7, || 7, || unreachable!()));
+        assert!(!counts(7, || 8, || unreachable!()));
+    }
+
+    #[test]
+    fn one_that_becomes_the_owner_and_ends_while_it_is_looked_at_is_not_forgotten() {
+        let owner = Cell::new(0);
+        let becomes_the_owner_and_ends = || {
+            owner.set(7);
+            true
+        };
+        assert!(counts(7, || owner.get(), becomes_the_owner_and_ends));
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        assert_eq!(parse(header(LONG, u64::MAX - 1)), (LONG, u64::MAX - 1));
     }
 }
