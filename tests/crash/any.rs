@@ -205,7 +205,7 @@ fn play(row: &'static Row) -> Play {
         companions.push(Companion::new("maker", [(Opening, Paused), (Death, Nothing)], move || {
             pause();
             let deadline = std::time::Instant::now() + Duration::from_millis(600);
-            let made = row.deed == Deed::Send && (maker.queue.len() > 0 || cell(GOT) > 0);
+            let made = row.deed == Deed::Send && (!maker.queue.is_empty() || cell(GOT) > 0);
             for _ in u64::from(made && row.receivers > 0)..row.receivers as u64 {
                 maker.queue.send(LETTER).expect("there is room");
             }
