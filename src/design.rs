@@ -13,7 +13,7 @@
 //! Imports go one way, and `error` stands below all:
 //!
 //! ```text
-//! process -> queue, value -> sync -> region -> primitive -> os
+//! process -> queue, pipe, value -> sync -> region -> primitive -> os
 //! ```
 //!
 //! | room        | what it knows                                                                              |
@@ -24,6 +24,7 @@
 //! | `sync`      | futex algorithms over words                                                                |
 //! | `value`     | [`Value`](crate::Value), [`Atomic`](crate::Atomic), [`Array`](crate::Array)                |
 //! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue); leases, [`JoinableQueue`](crate::JoinableQueue) |
+//! | `pipe`      | [`pipe`](crate::pipe), [`duplex`](crate::duplex): sockets, each its first user's           |
 //! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): fork, watch, reap                |
 //!
 //! # Vocabulary
@@ -85,6 +86,13 @@
 //!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
+//! - **Peers of a queue** (`queue/peers.rs`). Who registers holds a slot, and is counted when it does. The head of the
+//!   other end's line sleeps on one slot that is held; they have all gone if all slots were free while nobody came.
+//! - **Connection** (`pipe/end.rs`). A pair of packet sockets. An end belongs to the process that uses it first, which
+//!   greets the other end with its pidfd before it writes its signature into shared memory: so copies that other
+//!   children have of the descriptor keep nobody waiting.
+//! - **wait_any** (`sync/any.rs`). Words by futex_waitv, descriptors by ppoll, both at once by io_uring. Whoever
+//!   changes a word wakes all its sleepers, so that one who waits for several things takes nobody's wake.
 //! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word
 //!   its taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever
 //!   inherits the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item
@@ -152,6 +160,12 @@
 //! | `task.opened`                 | a copy of a dead letter in a dead process      | the next reader takes it             |
 //! | `gate.shut`                   | a parent that never opened its gate             | the child sees the lock's owner dead, and ends |
 //! | `gate.opened`                 | an opened gate, and a lock held by the dead     | the child goes on: the number decides |
+//! | `peers.claimed`               | a slot that is held and not counted            | the kernel frees it                  |
+//! | `peers.entered`               | a counted slot of the dead                     | the kernel frees it, and wakes who watches |
+//! | `peers.watched`               | WAITERS in a slot, and no sleeper              | its holder wakes nobody              |
+//! | `pipe.greeted`                | a greeting of the dead, an end that is nobody's | the other end forgets it            |
+//! | `pipe.owned`                  | an end of the dead                             | the other end has the pidfd          |
+//! | `pipe.looked`                 | a copy of a message in a dead process          | nobody: its end has gone             |
 //! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
 //!
 //! # Where this differs from the sketches it grew from, and why
@@ -167,6 +181,11 @@
 //!   the other, and a giver can commit and die between two of them.
 //! - A joiner sleeps on one unfinished item, in the word whose change finishes it, and not on a bell of its own: a bell
 //!   that the kernel rings for a dead finisher changes no word, so a joiner on its way to sleep would miss it.
+//! - A wait for words and descriptors is one of io_uring, and no eventfd is rung by those who commit: the commit and
+//!   the ring would be two steps, and a death between them a lost wake.
+//! - A pipe is a socket and not a ring: it must be a descriptor, the kernel alone knows who has copies of it, and
+//!   packets are never torn. The fast way between two processes is a channel.
+//! - A commit wakes all who sleep on its doorbell, which is the head of the line and whoever waits for several things.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //!
@@ -190,4 +209,5 @@
 //! | pidfd_open, waitid on a pidfd               | 5.3, 5.4                  | no processes                          |
 //! | futex_waitv                                 | 5.16                      | no waiting for room in a queue        |
 //! | a wake for a pending word with owner 0      | 6.2, backported; probed   | waits are cut into slices of 100 ms   |
+//! | futex waits of io_uring, allowed            | 6.7                       | no wait for words and descriptors at once |
 //! | PIDFD_GET_INFO with the exit status         | 6.15                      | the record that the child left        |

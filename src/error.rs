@@ -6,11 +6,13 @@ mod codec;
 mod condition;
 mod lock;
 mod once;
+mod pipe;
 mod process;
 mod queue;
 mod region;
 mod rwlock;
 mod semaphore;
+mod wait;
 
 pub use array::ArrayError;
 pub use barrier::{BarrierError, NewBarrierError};
@@ -18,11 +20,13 @@ pub use codec::CodecError;
 pub use condition::ConditionError;
 pub use lock::LockError;
 pub use once::OnceError;
+pub use pipe::{PipeRecvError, PipeSendError};
 pub use process::SpawnError;
 pub use queue::{
-    RecvError, RecvTimeoutError, SendError, SendManyError, SendTimeoutError, TaskDoneError, TryRecvError,
-    TrySendError,
+    QueueEntryError, RecvError, RecvTimeoutError, SendError, SendManyError, SendTimeoutError, TaskDoneError,
+    TryRecvError, TrySendError,
 };
 pub use region::RegionError;
 pub use rwlock::RwLockError;
 pub use semaphore::{AcquireError, ReleaseError, SemaphoreError};
+pub use wait::WaitAnyError;

@@ -6,6 +6,7 @@
 //! | to share                          | use                                                              |
 //! |-----------------------------------|------------------------------------------------------------------|
 //! | work and results                  | [`Queue`], [`JoinableQueue`]                                     |
+//! | messages between two processes    | [`pipe`], [`duplex`]                                             |
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
@@ -15,6 +16,7 @@
 //! | a place to wait for each other    | [`Barrier`]                                                      |
 //! | a change to what a lock guards    | [`Condition`]                                                    |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
+//! | to wait for any of several        | [`wait_any`]                                                     |
 //! | a process to run it in            | [`Process`]                                                      |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
@@ -33,6 +35,8 @@ pub mod design;
 mod error;
 #[cfg(not(loom))]
 mod os;
+#[cfg(not(loom))]
+mod pipe;
 mod primitive;
 #[cfg(not(loom))]
 mod process;
@@ -43,9 +47,12 @@ mod value;
 
 pub use error::{
     AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
-    OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError,
-    SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
+    OnceError, PipeRecvError, PipeSendError, QueueEntryError, RecvError, RecvTimeoutError, RegionError,
+    ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError,
+    TaskDoneError, TryRecvError, TrySendError, WaitAnyError,
 };
+#[cfg(not(loom))]
+pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
 #[doc(hidden)]
@@ -57,8 +64,8 @@ pub use process::{
     current_process, parent_process, reap_now, scope,
 };
 pub use queue::{
-    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,
-    Task,
+    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue,
+    QueueReceiver, QueueSender, Serde, Task,
 };
 pub use region::{Plain, Region};
 pub use sync::{
@@ -66,6 +73,8 @@ pub use sync::{
     RLock, RLockGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
     TimedWait, Waitable,
 };
+#[cfg(not(loom))]
+pub use sync::{Source, try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 pub use value::{Array, ArrayGuard, Atomic, Integer, Value, ValueGuard};
 
 /// The example of `README.md` is a test.

@@ -9,6 +9,8 @@ use crate::error::CodecError;
 pub enum SendError<T> {
     /// The queue is closed.
     Closed(T),
+    /// Receivers had registered ([`Queue::receiver`](crate::Queue::receiver)), and all of them have ended.
+    Disconnected(T),
     /// The queue could never hold the message.
     TooLong {
         /// The value.
@@ -34,6 +36,8 @@ pub enum TrySendError<T> {
     Full(T),
     /// The queue is closed.
     Closed(T),
+    /// Receivers had registered ([`Queue::receiver`](crate::Queue::receiver)), and all of them have ended.
+    Disconnected(T),
     /// As [`SendError::TooLong`].
     TooLong {
         /// The value.
@@ -59,6 +63,8 @@ pub enum SendTimeoutError<T> {
     TimedOut(T),
     /// The queue is closed.
     Closed(T),
+    /// Receivers had registered ([`Queue::receiver`](crate::Queue::receiver)), and all of them have ended.
+    Disconnected(T),
     /// As [`SendError::TooLong`].
     TooLong {
         /// The value.
@@ -83,6 +89,8 @@ pub enum SendTimeoutError<T> {
 pub enum RecvError {
     /// The queue is closed and empty.
     Closed,
+    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
+    Disconnected,
     /// The message, which is gone, was none of the queue's type.
     Decode(CodecError),
     /// This process cannot allocate room for the message, which stays in the queue.
@@ -106,6 +114,8 @@ pub enum TryRecvError {
     Empty,
     /// The queue is closed and empty.
     Closed,
+    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
+    Disconnected,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
     /// As [`RecvError::OutOfMemory`].
@@ -129,6 +139,8 @@ pub enum RecvTimeoutError {
     TimedOut,
     /// The queue is closed and empty.
     Closed,
+    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
+    Disconnected,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
     /// As [`RecvError::OutOfMemory`].
@@ -149,6 +161,8 @@ enum Said<'a> {
     Waiting(&'a str),
     Closed,
     ClosedAndEmpty,
+    NoReceivers,
+    NoSenders,
     TooLong(usize, usize),
     NoMemory(usize),
     TooManyTasks(usize),
@@ -161,6 +175,8 @@ impl fmt::Display for Said<'_> {
             Said::Waiting(text) => f.write_str(text),
             Said::Closed => f.write_str("the queue is closed"),
             Said::ClosedAndEmpty => f.write_str("the queue is closed and empty"),
+            Said::NoReceivers => f.write_str("all registered receivers of the queue have ended"),
+            Said::NoSenders => f.write_str("the queue is empty, and all registered senders have ended"),
             Said::TooLong(len, limit) => {
                 write!(f, "message too long: {len} bytes, the queue holds at most {limit}")
             }
@@ -175,15 +191,17 @@ impl<T> SendError<T> {
     /// The value that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            SendError::Closed(value) | SendError::TooLong { value, .. } | SendError::Encode { value, .. } => {
-                value
-            }
+            SendError::Closed(value)
+            | SendError::Disconnected(value)
+            | SendError::TooLong { value, .. }
+            | SendError::Encode { value, .. } => value,
         }
     }
 
     fn say(&self) -> Said<'_> {
         match self {
             SendError::Closed(_) => Said::Closed,
+            SendError::Disconnected(_) => Said::NoReceivers,
             SendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendError::Encode { source, .. } => Said::Codec(source),
         }
@@ -196,6 +214,7 @@ impl<T> TrySendError<T> {
         match self {
             TrySendError::Full(value)
             | TrySendError::Closed(value)
+            | TrySendError::Disconnected(value)
             | TrySendError::TooLong { value, .. }
             | TrySendError::Encode { value, .. } => value,
         }
@@ -205,6 +224,7 @@ impl<T> TrySendError<T> {
         match self {
             TrySendError::Full(_) => Said::Waiting("the queue is full"),
             TrySendError::Closed(_) => Said::Closed,
+            TrySendError::Disconnected(_) => Said::NoReceivers,
             TrySendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             TrySendError::Encode { source, .. } => Said::Codec(source),
         }
@@ -217,6 +237,7 @@ impl<T> SendTimeoutError<T> {
         match self {
             SendTimeoutError::TimedOut(value)
             | SendTimeoutError::Closed(value)
+            | SendTimeoutError::Disconnected(value)
             | SendTimeoutError::TooLong { value, .. }
             | SendTimeoutError::Encode { value, .. } => value,
         }
@@ -226,6 +247,7 @@ impl<T> SendTimeoutError<T> {
         match self {
             SendTimeoutError::TimedOut(_) => Said::Waiting("the queue was full until the time was up"),
             SendTimeoutError::Closed(_) => Said::Closed,
+            SendTimeoutError::Disconnected(_) => Said::NoReceivers,
             SendTimeoutError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendTimeoutError::Encode { source, .. } => Said::Codec(source),
         }
@@ -236,6 +258,7 @@ impl RecvError {
     fn say(&self) -> Said<'_> {
         match self {
             RecvError::Closed => Said::ClosedAndEmpty,
+            RecvError::Disconnected => Said::NoSenders,
             RecvError::Decode(error) => Said::Codec(error),
             RecvError::OutOfMemory { len } => Said::NoMemory(*len),
             RecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
@@ -248,6 +271,7 @@ impl TryRecvError {
         match self {
             TryRecvError::Empty => Said::Waiting("the queue is empty"),
             TryRecvError::Closed => Said::ClosedAndEmpty,
+            TryRecvError::Disconnected => Said::NoSenders,
             TryRecvError::Decode(error) => Said::Codec(error),
             TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
             TryRecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
@@ -260,6 +284,7 @@ impl RecvTimeoutError {
         match self {
             RecvTimeoutError::TimedOut => Said::Waiting("the queue was empty until the time was up"),
             RecvTimeoutError::Closed => Said::ClosedAndEmpty,
+            RecvTimeoutError::Disconnected => Said::NoSenders,
             RecvTimeoutError::Decode(error) => Said::Codec(error),
             RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
             RecvTimeoutError::TooManyTasks { held } => Said::TooManyTasks(*held),
@@ -326,6 +351,11 @@ pub enum SendManyError {
         /// How many were sent.
         sent: usize,
     },
+    /// As [`SendError::Disconnected`].
+    Disconnected {
+        /// How many were sent.
+        sent: usize,
+    },
     /// The queue could never hold the next message.
     TooLong {
         /// How many were sent.
@@ -351,6 +381,7 @@ impl SendManyError {
             SendManyError::Full { sent }
             | SendManyError::TimedOut { sent }
             | SendManyError::Closed { sent }
+            | SendManyError::Disconnected { sent }
             | SendManyError::TooLong { sent, .. }
             | SendManyError::Encode { sent, .. } => sent,
         }
@@ -361,6 +392,7 @@ impl SendManyError {
             SendManyError::Full { .. } => Said::Waiting("the queue is full"),
             SendManyError::TimedOut { .. } => Said::Waiting("the queue was full until the time was up"),
             SendManyError::Closed { .. } => Said::Closed,
+            SendManyError::Disconnected { .. } => Said::NoReceivers,
             SendManyError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendManyError::Encode { source, .. } => Said::Codec(source),
         }
@@ -397,3 +429,34 @@ impl fmt::Display for TaskDoneError {
 }
 
 impl Error for TaskDoneError {}
+
+/// Why [`Queue::sender`](crate::Queue::sender) or [`Queue::receiver`](crate::Queue::receiver) registered nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueEntryError {
+    /// As many have registered at this end as there is room for: see [`Capacity::peers`](crate::Capacity::peers).
+    Full {
+        /// How many that is.
+        room: usize,
+    },
+    /// The calling thread holds as many locks as it may.
+    TooManyHeld {
+        /// How many it holds.
+        held: u32,
+    },
+}
+
+impl fmt::Display for QueueEntryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QueueEntryError::Full { room } => {
+                write!(f, "no room to register at the queue: {room} of {room} have")
+            }
+            QueueEntryError::TooManyHeld { held } => {
+                write!(f, "too many locks held: this thread holds {held}")
+            }
+        }
+    }
+}
+
+impl Error for QueueEntryError {}

@@ -138,6 +138,11 @@ impl Waiter {
         Waiter { flags: waiter.flags | PRIVATE, ..waiter }
     }
 
+    /// Address, value and flags.
+    pub(crate) fn parts(&self) -> (u64, u64, u32) {
+        (self.uaddr, self.val, self.flags)
+    }
+
     fn word(&self) -> *const u32 {
         ptr::with_exposed_provenance(self.uaddr as usize)
     }

@@ -86,7 +86,7 @@ pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<bo
 
 /// Waits until the process has ended, without reaping it; false when `deadline` came first.
 pub(crate) fn wait_end(process: BorrowedFd<'_>, deadline: Option<Deadline>) -> io::Result<bool> {
-    Ok(readiness::wait_readable(&mut [readiness::readable(process)], deadline)? > 0)
+    Ok(readiness::wait_ready(&mut [readiness::readable(process)], deadline)? > 0)
 }
 
 /// Reaps the process if it has ended. `Err(ECHILD)` means that somebody else reaped it, or that it is no child of ours.
@@ -142,7 +142,7 @@ fn wait(kind: libc::idtype_t, id: libc::id_t, options: i32) -> io::Result<Option
 /// It must have been taken by somebody already: then the end of the wait is the kernel's alone to bring about.
 pub(crate) fn wait_reaped(process: BorrowedFd<'_>) -> io::Result<()> {
     let hung_up = libc::pollfd { events: 0, ..readiness::readable(process) };
-    readiness::wait_readable(&mut [hung_up], None).map(drop)
+    readiness::wait_ready(&mut [hung_up], None).map(drop)
 }
 
 /// The struct of PIDFD_GET_INFO in its first form, 64 bytes, which every kernel that has the call accepts.

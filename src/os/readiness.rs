@@ -1,4 +1,4 @@
-//! Which descriptors can be read: ppoll(2) over some, epoll(7) for a set that is a descriptor itself, signalfd(2).
+//! Which descriptors are ready: ppoll(2) over some, epoll(7) for a set that is a descriptor itself, signalfd(2).
 
 use std::{
     io,
@@ -15,9 +15,14 @@ pub(crate) fn readable(file: BorrowedFd<'_>) -> libc::pollfd {
     libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 }
 }
 
-/// Waits until one can be read or has failed; says how many, 0 when `deadline` came first. An interruption does not end
-/// the wait.
-pub(crate) fn wait_readable(files: &mut [libc::pollfd], deadline: Option<Deadline>) -> io::Result<usize> {
+/// The same, for one to be written to.
+pub(crate) fn writable(file: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLOUT, revents: 0 }
+}
+
+/// Waits until one is as was asked or has failed; says how many, 0 when `deadline` came first. An interruption does not
+/// end the wait.
+pub(crate) fn wait_ready(files: &mut [libc::pollfd], deadline: Option<Deadline>) -> io::Result<usize> {
     loop {
         let limit = deadline.map(|d| {
             let left = d.remaining();

@@ -148,6 +148,24 @@ pub enum Mutant {
     TokenBeforeLock,
     /// A condition's waiter announces itself after it has freed the user's lock.
     AnnounceAfterLeaving,
+    /// A commit wakes one of those who sleep on its doorbell.
+    CommitWakesOne,
+    /// Who waits for several things forgets that an event was clear when it began.
+    PulseForgotten,
+    /// Who registers at a queue does not wake those who sleep until somebody does.
+    EntryUntold,
+    /// Who waits at a queue does not watch those who have registered at the other end.
+    PeersUnwatched,
+    /// Who looks through those who have registered at a queue does not look whether others came meanwhile.
+    PeersCountedOnce,
+    /// A receiver that finds all senders gone does not look at the ring again.
+    GoneAtOnce,
+    /// Who uses an end of a pipe first does not greet the other end.
+    PipeUngreeted,
+    /// Who waits at a pipe does not watch the other end's owner.
+    PipeOwnerUnwatched,
+    /// Who drops its end of a pipe only closes its own copy.
+    PipeClosedQuietly,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

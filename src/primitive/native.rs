@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) mod mixed;
 mod robust;
 
 pub(crate) use core::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};

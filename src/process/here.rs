@@ -220,7 +220,7 @@ fn ended(children: Vec<Child>) -> Vec<(Child, ExitStatus)> {
     }
     let mut files: Vec<_> = children.iter().map(Child::pollfd).collect();
     let now = Deadline::now();
-    if !matches!(readiness::wait_readable(&mut files, Some(now)), Ok(1..)) {
+    if !matches!(readiness::wait_ready(&mut files, Some(now)), Ok(1..)) {
         return Vec::new();
     }
     let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);

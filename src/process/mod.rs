@@ -44,6 +44,7 @@ mod here;
 mod reaper;
 mod record;
 mod scope;
+mod source;
 mod spawn;
 mod tree;
 mod usage;

@@ -149,7 +149,7 @@ impl Reaper {
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> io::Result<bool> {
-        Ok(readiness::wait_readable(&mut [readiness::readable(self.as_fd())], deadline)? > 0)
+        Ok(readiness::wait_ready(&mut [readiness::readable(self.as_fd())], deadline)? > 0)
     }
 }
 

@@ -204,7 +204,7 @@ fn setting((what, source): Refused) -> SpawnError {
 fn hear(mut report: PipeReader, child: &Child) -> Result<(), SpawnError> {
     // Not for the end of the pipe: another fork's copy could keep it open.
     let mut files = [readiness::readable(report.as_fd()), child.pollfd()];
-    readiness::wait_readable(&mut files, None).map_err(refused("ppoll"))?;
+    readiness::wait_ready(&mut files, None).map_err(refused("ppoll"))?;
     let mut said = [0; REPORT];
     if files[0].revents == 0 || report.read_exact(&mut said).is_err() || said[0] == 0 {
         return Ok(());

@@ -114,6 +114,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
                 }
                 (Err(NotSent::Full), _) => return Err(SendManyError::Full { sent: sent_so_far }),
                 (Err(NotSent::TimedOut), _) => return Err(SendManyError::TimedOut { sent: sent_so_far }),
+                (Err(NotSent::Disconnected), _) => {
+                    return Err(SendManyError::Disconnected { sent: sent_so_far });
+                }
                 (Err(NotSent::Closed), _) => return Err(SendManyError::Closed { sent: sent_so_far }),
             }
         }
@@ -131,6 +134,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_batch(into, most, Patience::FOREVER) {
             Ok(decoded) => decoded.map_err(RecvError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(RecvError::Disconnected),
             Err(_) => Err(RecvError::Closed),
         }
     }
@@ -143,6 +147,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_batch(into, most, Patience::None) {
             Ok(decoded) => decoded.map_err(TryRecvError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(TryRecvError::Disconnected),
             Err(NotReceived::Closed) => Err(TryRecvError::Closed),
             Err(_) => Err(TryRecvError::Empty),
         }
@@ -174,6 +179,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_batch(into, most, Patience::Until(Some(deadline))) {
             Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(RecvTimeoutError::Disconnected),
             Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
             Err(_) => Err(RecvTimeoutError::TimedOut),
         }

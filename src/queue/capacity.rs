@@ -28,12 +28,13 @@ use crate::{
 pub struct Capacity {
     bytes: usize,
     items: Option<usize>,
+    peers: usize,
 }
 
 impl Capacity {
     /// At least so many bytes.
     pub fn bytes(bytes: usize) -> Capacity {
-        Capacity { bytes, items: None }
+        Capacity { bytes, items: None, peers: 0 }
     }
 
     /// At most so many messages, too: what is reached first bounds the queue.
@@ -41,8 +42,20 @@ impl Capacity {
         Capacity { items: Some(items), ..self }
     }
 
+    /// Room for so many registered senders and as many registered receivers at one time, at most 4096 of each: see
+    /// [`Queue::sender`](crate::Queue::sender). It takes 64 bytes for each of them, and 192 more. To a
+    /// [`JoinableQueue`](crate::JoinableQueue) it means nothing.
+    pub fn peers(self, peers: usize) -> Capacity {
+        Capacity { peers, ..self }
+    }
+
+    /// The same, without peers.
+    pub(super) fn without_peers(self) -> Capacity {
+        Capacity { peers: 0, ..self }
+    }
+
     pub(super) fn bounds(self) -> Result<Bounds, RegionError> {
-        RawQueue::bounds(self.bytes, self.items)
+        RawQueue::bounds(self.bytes, self.items, self.peers)
     }
 }
 

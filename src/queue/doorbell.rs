@@ -3,15 +3,16 @@
 //! # Word
 //! | bits  | meaning                                        | written by                                        |
 //! |-------|------------------------------------------------|---------------------------------------------------|
-//! | 0     | SLEEPER: somebody sleeps, or soon will         | the sleeper sets it, the commit that wakes clears it |
+//! | 0     | SLEEPER: somebody sleeps, or soon will         | a sleeper sets it, the waking commit clears it    |
 //! | 1     | CLOSED: there will be no more commits          | `close`, once                                     |
 //! | 2..32 | commits so far, wrapping                       | the one committer                                 |
 //!
-//! There is one committer at a time and one sleeper at a time: the holders of the two ends' locks.
+//! There is one committer at a time, the holder of its end's lock. The holder of the other end's lock sleeps, and
+//! beside it whoever waits for several things at once (`sync/any.rs`).
 //!
 //! # Invariants
-//! - D1: a commit that finds no SLEEPER is one exchange; one that finds it is one FUTEX_WAKE_OP that counts, clears the
-//!   bit and wakes. Neither can be split by a death.
+//! - D1: a commit that finds no SLEEPER is one exchange; one that finds it is one FUTEX_WAKE_OP that counts, clears
+//!   the bit and wakes all. Neither can be split by a death.
 //! - D2: a sleeper waits for the very word in which it saw nothing new. A commit in between changes the word, and
 //!   the kernel refuses the wait. So a bit left by the dead does no harm: at worst a commit wakes nobody.
 //! - D3: while the committer holds its lock, others can only set the bits, and nobody else moves the count.
@@ -133,7 +134,8 @@ impl Doorbell {
             }
             return;
         }
-        self.word.change_and_wake(Change::Add(n * ONE - SLEEPER), 1);
+        let sleepers = if mutant(Mutant::CommitWakesOne) { 1 } else { u32::MAX };
+        self.word.change_and_wake(Change::Add(n * ONE - SLEEPER), sleepers);
     }
 
     /// Sleeps until the word is no longer what `seen` says, for the holder of the *other* end's lock; `also` is a
@@ -176,7 +178,7 @@ impl Doorbell {
         })
     }
 
-    /// Announces a sleeper, for the holder of the *other* end's lock: the word to sleep on, and as what; `None` if it
+    /// Announces a sleeper: the word to sleep on, and as what; `None` if it
     /// is no longer what `seen` says.
     pub(crate) fn announce(&self, seen: Reading) -> Option<(&FutexWord, u32)> {
         let expected = seen.0 | SLEEPER;
@@ -186,6 +188,11 @@ impl Doorbell {
         }
         // CRASH(bell.set): the bit is set, and we may never sleep.
         Some((&self.word, expected))
+    }
+
+    /// The word to sleep on beside another doorbell, as long as it is what `reading` says.
+    pub(crate) fn as_it_was(&self, reading: Reading) -> (&FutexWord, u32) {
+        (&self.word, reading.0)
     }
 
     /// Closes, and wakes whoever sleeps here or on `other`, in one step. Anybody may, any number of times. (The one

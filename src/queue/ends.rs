@@ -16,6 +16,11 @@
 //! the ring closed and empty passes once through the sending lock, after which nobody is in the middle of a commit,
 //! and looks again before it says `Closed`.
 //!
+//! # Peers
+//! Where threads register (`peers.rs`), the head of a line sleeps on one of the other end's as well. A receiver that
+//! finds all senders gone looks at the ring once more, since they have committed what they sent before they went, and
+//! then says `Disconnected`; a sender that finds all receivers gone says so at once.
+//!
 //! # Invariants
 //! - E1: a committed record is received once: by the one receiver whose commit at the head counts it.
 //! - E2: when a receiver has said `Closed`, no record comes.
@@ -28,14 +33,15 @@ use std::time::Duration;
 
 use crate::{
     error::RegionError,
-    primitive::{Deadline, Mutant, Wake, mutant},
+    primitive::{Deadline, FutexWord, Mutant, Wake, mutant, wait_any},
     queue::{
         doorbell::{Doorbell, Reading},
         frame::{self, HEADER},
+        peers::{MAX_PEERS, Party, Peers, Registers, Watched},
         ring::{End, MAX_CAPACITY, NotPushed, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes},
-    sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused},
+    sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused, Slot},
 };
 
 /// How long a `try_` form waits for somebody else's few instructions, when the records say that it can succeed.
@@ -64,6 +70,8 @@ pub(crate) enum NotSent {
     Full,
     TimedOut,
     Closed,
+    /// All registered receivers have ended.
+    Disconnected,
 }
 
 /// Why nothing was received.
@@ -72,6 +80,8 @@ pub(crate) enum NotReceived {
     Empty,
     TimedOut,
     Closed,
+    /// Empty, and all registered senders have ended.
+    Disconnected,
     /// There is no memory for a payload of so many bytes, which stays where it is.
     NoMemory(usize),
 }
@@ -110,6 +120,8 @@ pub(crate) struct Bounds {
     pub(crate) buffer: usize,
     /// Messages; `u32::MAX` if the buffer alone is to bound them.
     pub(crate) most: u32,
+    /// Threads that can register at each end.
+    pub(crate) peers: usize,
 }
 
 /// Enough bytes to receive at once.
@@ -121,11 +133,16 @@ pub(crate) struct RawQueue {
     ends: Handle<Ends>,
     bytes: SharedBytes,
     most: u32,
+    peers: Option<Peers>,
 }
 
 impl RawQueue {
-    /// The bounds of a queue that was asked to hold `bytes`, and at most so many messages.
-    pub(crate) fn bounds(bytes: usize, messages: Option<usize>) -> Result<Bounds, RegionError> {
+    /// The bounds of a queue that was asked to hold `bytes`, and at most so many messages, and to let so many threads
+    /// register at each end.
+    pub(crate) fn bounds(bytes: usize, messages: Option<usize>, peers: usize) -> Result<Bounds, RegionError> {
+        if peers > MAX_PEERS {
+            return Err(RegionError::TooLarge { need: peers, limit: MAX_PEERS });
+        }
         let buffer = match bytes {
             0 => Err(RegionError::ZeroSize),
             1..=MAX_CAPACITY => Ok(bytes.next_multiple_of(64)),
@@ -133,15 +150,17 @@ impl RawQueue {
         }?;
         match messages.map(u32::try_from) {
             Some(Ok(0)) => Err(RegionError::ZeroSize),
-            Some(Ok(most)) => Ok(Bounds { buffer, most }),
+            Some(Ok(most)) => Ok(Bounds { buffer, most, peers }),
             // More than any buffer holds.
-            None | Some(Err(_)) => Ok(Bounds { buffer, most: u32::MAX }),
+            None | Some(Err(_)) => Ok(Bounds { buffer, most: u32::MAX, peers }),
         }
     }
 
     /// What a queue with such a buffer takes of a region.
     pub(crate) fn footprint(bounds: Bounds) -> usize {
-        size_of::<Ends>() + bounds.buffer
+        // A line may be lost between the two.
+        let peers = size_of::<Registers>() + 2 * bounds.peers * size_of::<Slot>() + align_of::<Slot>();
+        size_of::<Ends>() + bounds.buffer + if bounds.peers > 0 { peers } else { 0 }
     }
 
     pub(crate) fn new_in(region: &Region, bounds: Bounds) -> Result<RawQueue, RegionError> {
@@ -151,8 +170,63 @@ impl RawQueue {
             receiving: PaddedLock::new(),
             head: End::new(),
         };
+        if bounds.peers == 0 {
+            let (ends, bytes) = region.place_with_bytes(ends, bounds.buffer, 64)?;
+            return Ok(RawQueue { ends, bytes, most: bounds.most, peers: None });
+        }
+        // All of it or nothing, unless another process places something at the same moment.
+        let (need, have) = (RawQueue::footprint(bounds), region.room());
+        if need > have {
+            return Err(RegionError::NoRoom { need, have });
+        }
         let (ends, bytes) = region.place_with_bytes(ends, bounds.buffer, 64)?;
-        Ok(RawQueue { ends, bytes, most: bounds.most })
+        let (registers, slots) = region.place_with_row(Registers::new(), 2 * bounds.peers, Slot::new)?;
+        Ok(RawQueue { ends, bytes, most: bounds.most, peers: Some(Peers::new(registers, slots)) })
+    }
+
+    /// Where threads register, if they can.
+    pub(crate) fn peers(&self) -> Option<&Peers> {
+        self.peers.as_ref()
+    }
+
+    /// Whether receivers had registered, and have all ended.
+    #[inline]
+    fn receivers_have_gone(&self) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.receivers().has_gone())
+    }
+
+    /// Whether senders had registered, and have all ended, and left nothing.
+    fn is_disconnected(&self) -> bool {
+        let gone = self.peers.as_ref().is_some_and(|peers| peers.senders().has_gone());
+        gone && self.ring().contents().0 == 0 // P3
+    }
+
+    /// [`Doorbell::sleep`], and until one who registered at the other end has ended; `None` when they all have.
+    fn sleep(
+        &self,
+        (bell, seen): (&Doorbell, Reading),
+        also: Option<(&Doorbell, Reading)>,
+        others: Option<Party<'_>>,
+        deadline: Option<Deadline>,
+    ) -> Option<Wake> {
+        let Some(others) = others else { return Some(bell.sleep(seen, also, deadline)) };
+        if bell.changes_soon(seen, also) {
+            return Some(Wake::Changed);
+        }
+        let watched = match others.watch() {
+            Watched::Gone => return None,
+            Watched::While(word, expected) => (word, expected),
+        };
+        let Some(own) = bell.announce(seen) else { return Some(Wake::Changed) };
+        let mut words: [(&FutexWord, u32); 3] = [own, watched, watched];
+        let count = match also {
+            Some((other, reading)) => {
+                words[2] = other.as_it_was(reading);
+                3
+            }
+            None => 2,
+        };
+        Some(wait_any(&words[..count], deadline))
     }
 
     #[inline]
@@ -220,6 +294,10 @@ impl RawQueue {
         let _end = hold(&self.ends.sending, patience).ok_or(NotSent::TimedOut)?;
         // CRASH(ends.sending): ours, until the hold is dropped.
         let ring = self.ring();
+        let receivers = self.peers.as_ref().map(Peers::receivers);
+        if self.receivers_have_gone() {
+            return Err(NotSent::Disconnected);
+        }
         loop {
             let tail = self.tail_bell().read();
             if tail.is_closed() {
@@ -231,10 +309,11 @@ impl RawQueue {
                 Err(NotPushed::Closed) => return Err(NotSent::Closed),
                 Err(NotPushed::Full(head)) => {
                     // CRASH(ends.waiting): the next in line looks for itself.
-                    if self.ends.head.bell.sleep(head, Some((self.tail_bell(), tail)), deadline)
-                        == Wake::TimedOut
-                    {
-                        return Err(NotSent::TimedOut);
+                    let (own, also) = ((&self.ends.head.bell, head), Some((self.tail_bell(), tail)));
+                    match self.sleep(own, also, receivers, deadline) {
+                        None => return Err(NotSent::Disconnected),
+                        Some(Wake::TimedOut) => return Err(NotSent::TimedOut),
+                        Some(_) => {}
                     }
                 }
             }
@@ -249,6 +328,9 @@ impl RawQueue {
     ) -> Result<(), NotSent> {
         if self.tail_bell().read().is_closed() {
             return Err(NotSent::Closed);
+        }
+        if self.receivers_have_gone() {
+            return Err(NotSent::Disconnected);
         }
         let ring = self.ring();
         if !ring.has_room_for(len) {
@@ -312,9 +394,17 @@ impl RawQueue {
         };
         let _end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
         // CRASH(ends.receiving): ours, until the hold is dropped.
+        let senders = self.peers.as_ref().map(Peers::senders);
+        let mut all_gone = false;
         while let Some(tail) = self.take_oldest(&mut take, patience)? {
-            if self.tail_bell().sleep(tail, None, deadline) == Wake::TimedOut {
-                return Err(NotReceived::TimedOut);
+            if all_gone {
+                return Err(NotReceived::Disconnected);
+            }
+            match self.sleep((self.tail_bell(), tail), None, senders, deadline) {
+                None if mutant(Mutant::GoneAtOnce) => return Err(NotReceived::Disconnected),
+                None => all_gone = true, // P3
+                Some(Wake::TimedOut) => return Err(NotReceived::TimedOut),
+                Some(_) => {}
             }
         }
         Ok(())
@@ -323,13 +413,14 @@ impl RawQueue {
     /// As [`try_push`](Self::try_push): by the records.
     fn try_pull(&self, mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>) -> Result<(), NotReceived> {
         let ring = self.ring();
+        let nothing = || if self.is_disconnected() { NotReceived::Disconnected } else { NotReceived::Empty };
         if ring.contents().0 == 0 && !self.tail_bell().read().is_closed() {
-            return Err(NotReceived::Empty);
+            return Err(nothing());
         }
         let _end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
         match self.take_oldest(&mut take, moment())? {
             None => Ok(()),
-            Some(_) => Err(NotReceived::Empty),
+            Some(_) => Err(nothing()),
         }
     }
 
@@ -372,6 +463,21 @@ impl RawQueue {
     #[inline]
     pub(super) fn hold_receiving(&self, patience: Patience) -> Option<Hold<'_>> {
         hold(&self.ends.receiving, patience)
+    }
+
+    /// The word to sleep on and as what, for whoever waits for several things; `None` if one can receive without
+    /// waiting.
+    pub(crate) fn watch(&self) -> Option<(&FutexWord, u32)> {
+        loop {
+            let tail = self.tail_bell().read();
+            if tail.is_closed() || self.ring().contents().0 > 0 || self.is_disconnected() {
+                return None;
+            }
+            // Empty at an instant since then; so it is as long as the tail stands still.
+            if let Some(word) = self.tail_bell().announce(tail) {
+                return Some(word);
+            }
+        }
     }
 
     /// Ends sending, and wakes all who wait. Any number of times.
@@ -427,7 +533,7 @@ mod tests {
 
     fn queue(capacity: usize) -> RawQueue {
         let region = Region::anonymous(capacity + 4096).unwrap();
-        RawQueue::new_in(&region, RawQueue::bounds(capacity, None).unwrap()).unwrap()
+        RawQueue::new_in(&region, RawQueue::bounds(capacity, None, 0).unwrap()).unwrap()
     }
 
     fn received(queue: &RawQueue) -> Result<Vec<u8>, NotReceived> {

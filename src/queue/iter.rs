@@ -6,7 +6,8 @@ use crate::{
 };
 
 impl<T, C: Codec<T>> Queue<T, C> {
-    /// Receives message after message, waiting for each, and ends when the queue is closed and empty. What else can go
+    /// Receives message after message, waiting for each, and ends when the queue is closed and empty, or
+    /// all registered senders have ended and it is empty. What else can go
     /// wrong with a message comes in its place.
     ///
     /// # Examples
@@ -27,7 +28,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     pub fn try_iter(&self) -> impl Iterator<Item = Result<T, RecvError>> + '_ {
         std::iter::from_fn(|| match self.try_recv() {
             Ok(message) => Some(Ok(message)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+            Err(TryRecvError::Empty | TryRecvError::Closed | TryRecvError::Disconnected) => None,
             Err(TryRecvError::Decode(source)) => Some(Err(RecvError::Decode(source))),
             Err(TryRecvError::OutOfMemory { len }) => Some(Err(RecvError::OutOfMemory { len })),
             Err(TryRecvError::TooManyTasks { held }) => Some(Err(RecvError::TooManyTasks { held })),
@@ -49,7 +50,7 @@ pub struct IntoIter<T, C> {
 
 fn next<T, C: Codec<T>>(queue: &Queue<T, C>) -> Option<Result<T, RecvError>> {
     match queue.recv() {
-        Err(RecvError::Closed) => None,
+        Err(RecvError::Closed | RecvError::Disconnected) => None,
         received => Some(received),
     }
 }

@@ -151,12 +151,12 @@ impl JoinableBuilder {
     }
 
     fn make<T, C: Codec<T>>(self) -> Result<JoinableQueue<T, C>, RegionError> {
-        let need = RawTasks::footprint(self.capacity.bounds()?, self.limits::<T, C>())?;
+        let need = RawTasks::footprint(self.capacity.without_peers().bounds()?, self.limits::<T, C>())?;
         in_arena(need, |region| self.make_in(region))
     }
 
     fn make_in<T, C: Codec<T>>(self, region: &Region) -> Result<JoinableQueue<T, C>, RegionError> {
-        let raw = RawTasks::new_in(region, self.capacity.bounds()?, self.limits::<T, C>())?;
+        let raw = RawTasks::new_in(region, self.capacity.without_peers().bounds()?, self.limits::<T, C>())?;
         Ok(JoinableQueue { raw, _codec: PhantomData })
     }
 }

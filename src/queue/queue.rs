@@ -31,6 +31,9 @@ use crate::{
 /// travel: [`new`](Queue::new) takes any serde type,
 /// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
 ///
+/// Whoever wants the other end to learn of its own end registers: [`sender`](Queue::sender),
+/// [`receiver`](Queue::receiver).
+///
 /// # Examples
 /// ```
 /// let queue = pshared::Queue::new(4096)?;
@@ -109,8 +112,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Sends `value`, waiting for room as long as it takes.
     ///
     /// # Errors
-    /// The value comes back in each of them: [`SendError::Closed`], also while waiting; [`SendError::TooLong`] for a
-    /// message that the queue could never hold; [`SendError::Encode`].
+    /// The value comes back in each of them: [`SendError::Closed`] and [`SendError::Disconnected`], also while waiting;
+    /// [`SendError::TooLong`] for a message that the queue could never hold; [`SendError::Encode`].
     ///
     /// # References
     /// Python `Queue.put(obj)`.
@@ -154,8 +157,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Receives the oldest message, waiting for one as long as it takes.
     ///
     /// # Errors
-    /// [`RecvError::Closed`] when the queue is closed and empty; [`RecvError::Decode`] for a message that is no `T`,
-    /// which is gone; [`RecvError::OutOfMemory`] for one that this process has no room for, which stays.
+    /// [`RecvError::Closed`] when the queue is closed and empty; [`RecvError::Disconnected`] when it is empty and all
+    /// registered senders have ended; [`RecvError::Decode`] for a message that is no `T`, which is gone;
+    /// [`RecvError::OutOfMemory`] for one that this process has no room for, which stays.
     ///
     /// # References
     /// Python `Queue.get()`.
@@ -165,6 +169,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_within(Patience::FOREVER) {
             Ok(decoded) => decoded.map_err(RecvError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(RecvError::Disconnected),
             Err(_) => Err(RecvError::Closed),
         }
     }
@@ -184,6 +189,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_within(Patience::None) {
             Ok(decoded) => decoded.map_err(TryRecvError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(TryRecvError::Disconnected),
             Err(NotReceived::Closed) => Err(TryRecvError::Closed),
             Err(_) => Err(TryRecvError::Empty),
         }
@@ -206,6 +212,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         match self.recv_within(Patience::Until(Some(deadline))) {
             Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
             Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
+            Err(NotReceived::Disconnected) => Err(RecvTimeoutError::Disconnected),
             Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
             Err(_) => Err(RecvTimeoutError::TimedOut),
         }
@@ -292,6 +299,7 @@ pub(super) enum Failed<T> {
 impl<T> From<Failed<T>> for SendError<T> {
     fn from(failed: Failed<T>) -> SendError<T> {
         match failed {
+            Failed::NotSent(NotSent::Disconnected, value) => SendError::Disconnected(value),
             Failed::NotSent(_, value) => SendError::Closed(value),
             Failed::TooLong { value, len, limit } => SendError::TooLong { value, len, limit },
             Failed::Encode { value, source } => SendError::Encode { value, source },
@@ -303,6 +311,7 @@ impl<T> From<Failed<T>> for TrySendError<T> {
     fn from(failed: Failed<T>) -> TrySendError<T> {
         match failed {
             Failed::NotSent(NotSent::Closed, value) => TrySendError::Closed(value),
+            Failed::NotSent(NotSent::Disconnected, value) => TrySendError::Disconnected(value),
             Failed::NotSent(_, value) => TrySendError::Full(value),
             Failed::TooLong { value, len, limit } => TrySendError::TooLong { value, len, limit },
             Failed::Encode { value, source } => TrySendError::Encode { value, source },
@@ -314,6 +323,7 @@ impl<T> From<Failed<T>> for SendTimeoutError<T> {
     fn from(failed: Failed<T>) -> SendTimeoutError<T> {
         match failed {
             Failed::NotSent(NotSent::Closed, value) => SendTimeoutError::Closed(value),
+            Failed::NotSent(NotSent::Disconnected, value) => SendTimeoutError::Disconnected(value),
             Failed::NotSent(_, value) => SendTimeoutError::TimedOut(value),
             Failed::TooLong { value, len, limit } => SendTimeoutError::TooLong { value, len, limit },
             Failed::Encode { value, source } => SendTimeoutError::Encode { value, source },
@@ -330,13 +340,19 @@ impl<T, C> Clone for Queue<T, C> {
 impl<T, C> fmt::Debug for Queue<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sending, receiving) = self.raw.locks();
-        f.debug_struct("Queue")
+        let mut debug = f.debug_struct("Queue");
+        debug
             .field("len", &self.raw.len())
             .field("capacity", &self.raw.capacity())
             .field("max_items", &self.raw.most())
             .field("closed", &self.raw.is_closed())
             .field("sending", &sending)
-            .field("receiving", &receiving)
-            .finish()
+            .field("receiving", &receiving);
+        if let Some(peers) = self.raw.peers() {
+            debug
+                .field("senders", &peers.senders().owners().collect::<Vec<_>>())
+                .field("receivers", &peers.receivers().owners().collect::<Vec<_>>());
+        }
+        debug.finish()
     }
 }

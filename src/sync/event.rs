@@ -123,6 +123,27 @@ impl RawEvent {
         }
     }
 
+    /// The word to sleep on and as what, for whoever waits for several things; `None` if the flag is set, or was since
+    /// the wait `began`, which is empty at first.
+    pub(crate) fn watch(&self, began: &mut Option<u32>) -> Option<(&FutexWord, u32)> {
+        // ORDERING(signal), ORDERING(pulse): Acquire, here and below.
+        let mut seen = self.word.load(Acquire);
+        if mutant(Mutant::PulseForgotten) {
+            *began = None;
+        }
+        let began = *began.get_or_insert(seen);
+        loop {
+            if seen & SET != 0 || (seen ^ began) >= GENERATION {
+                return None;
+            }
+            // ORDERING: the success carries nothing; a failure is a load, Acquire as above.
+            match self.word.compare_exchange(seen, seen | SLEEPERS, Acquire, Acquire) {
+                Ok(_) => return Some((&self.word, seen | SLEEPERS)),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
     /// Waits until the flag is set, or was in between; false when `deadline` came first.
     pub(crate) fn wait(&self, deadline: Option<Deadline>) -> bool {
         // ORDERING(signal), ORDERING(pulse): Acquire, here and below.
@@ -211,6 +232,11 @@ impl Event {
     /// Clears the flag. Says whether it was set. Never waits.
     pub fn clear(&self) -> bool {
         self.raw.clear()
+    }
+
+    /// What [`wait_any`](crate::wait_any) sleeps on.
+    pub(crate) fn watch(&self, began: &mut Option<u32>) -> Option<(&FutexWord, u32)> {
+        self.raw.watch(began)
     }
 
     /// Whether the flag is set.

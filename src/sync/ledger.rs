@@ -43,8 +43,7 @@ use std::time::Duration;
 use crate::{
     primitive::{Deadline, FutexWord, MAX_WORDS, Mutant, Relaxed, Wake, me, mutant, wait_any},
     sync::{
-        owner::OwnerWord,
-        raw_lock::{Patience, RawLock},
+        raw_lock::Patience,
         raw_semaphore::{Count, NotAcquired, RawSemaphore, Who, hold, moment},
         slots::Slot,
     },
@@ -233,13 +232,13 @@ impl RawSemaphore {
         let mut len = 2;
         let mut blind = None;
         for slot in self.slots().used() {
-            let state = watch(&slot.lock);
+            let (word, state) = slot.watch();
             match state.is_free() {
                 true if state.owner_died() => return Wake::Changed,
                 true => continue,
                 false if len == MAX_WORDS => blind = Some(Deadline::after(BLIND)),
                 false => {
-                    watched[len] = (&*slot.lock.robust, state.0);
+                    watched[len] = (word, state.0);
                     len += 1;
                 }
             }
@@ -262,19 +261,6 @@ impl RawSemaphore {
 fn is_dead(slot: &Slot) -> bool {
     let state = slot.lock.state();
     state.is_free() && state.owner_died()
-}
-
-/// Sees to it that the end of the lock's holder is heard of, if it is held. As it is then.
-fn watch(lock: &RawLock) -> OwnerWord {
-    let mut seen = lock.state();
-    while !seen.is_free() && !seen.has_waiters() {
-        // ORDERING: Relaxed, the bit carries nothing: whoever frees the word exchanges it and sees the bit.
-        match lock.robust.compare_exchange(seen.0, seen.with_waiters().0, Relaxed, Relaxed) {
-            Ok(_) => seen = seen.with_waiters(),
-            Err(now) => seen = OwnerWord(now),
-        }
-    }
-    seen
 }
 
 #[cfg(test)]

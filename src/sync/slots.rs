@@ -30,9 +30,12 @@
 //! A death leaves a slot free and marked. Neither needs repair.
 
 use crate::{
-    primitive::{AtomicU32, Me, Relaxed, SeqCst, me},
+    primitive::{AtomicU32, FutexWord, Me, Relaxed, SeqCst, me},
     region::Shareable,
-    sync::raw_lock::{RawLock, Suspicion},
+    sync::{
+        owner::OwnerWord,
+        raw_lock::{RawLock, Suspicion},
+    },
 };
 
 /// One thread's part in an object. A cache line each, so that threads do not fight for lines.
@@ -53,6 +56,21 @@ const _: () = assert!(size_of::<Slot>() == 64);
 impl Slot {
     pub(crate) fn new() -> Slot {
         Slot { lock: RawLock::new(), notes: [(); 4].map(|()| AtomicU32::new(0)) }
+    }
+
+    /// Sees to it that the end of the slot's holder is heard of, if it is held: the word to sleep on, and as what. One
+    /// thread at a time may sleep so: the end of a holder wakes one.
+    pub(crate) fn watch(&self) -> (&FutexWord, OwnerWord) {
+        let word = &*self.lock.robust;
+        let mut seen = self.lock.state();
+        while !seen.is_free() && !seen.has_waiters() {
+            // ORDERING: Relaxed, the bit carries nothing: whoever frees the word exchanges it and sees the bit.
+            match word.compare_exchange(seen.0, seen.with_waiters().0, Relaxed, Relaxed) {
+                Ok(_) => seen = seen.with_waiters(),
+                Err(now) => seen = OwnerWord(now),
+            }
+        }
+        (word, seen)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A companion's body runs from [`pause`] to [`pause`]: there it stops itself by SIGSTOP, so the harness sees by
 //! waitpid(2) that it has arrived, and lets it go by SIGCONT. Its *beats* say at which [`Moment`] it is started (the
 //! first) or let go (the others), and what the harness then waits for. "Asleep" is what the kernel says:
-//! /proc/PID/syscall names a futex call and the state is S.
+//! /proc/PID/syscall names a futex call, ppoll, or a wait of io_uring, and the state is S.
 //!
 //! Nothing here polls on a timer that the crate has: sleepers sleep without a limit.
 
@@ -94,7 +94,7 @@ pub enum Moment {
 pub enum Until {
     /// It has stopped itself in [`pause`], or ended.
     Paused,
-    /// It sleeps in a futex call, or has ended.
+    /// It sleeps in a call of the crate's, or has ended.
     Asleep,
     /// It has ended.
     Ended,
@@ -265,7 +265,7 @@ impl Process {
         true
     }
 
-    /// Waits until it sleeps in a futex call, or has ended.
+    /// Waits until it sleeps in a call of the crate's, or has ended.
     pub fn until_asleep(&mut self, limit: Duration) -> bool {
         let mut limit = Limit::after(limit);
         loop {
@@ -312,12 +312,13 @@ pub fn run_to_end(body: impl FnOnce()) {
     assert!(process.until_ended(LIMIT) && process.ended_well(), "a preparation failed: {:?}", process.ended);
 }
 
-/// If the process sleeps in a futex call: the call's number and its arguments.
+/// If the process sleeps in one of the calls in which the crate waits: the call's number and its arguments.
 pub fn asleep(pid: Pid) -> Option<Vec<u64>> {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     let mut words = call.split_ascii_whitespace();
     let number: i64 = words.next()?.parse().ok()?;
-    if ![libc::SYS_futex, libc::SYS_futex_waitv].contains(&number) || state(pid) != Some('S') {
+    let waits = [libc::SYS_futex, libc::SYS_futex_waitv, libc::SYS_ppoll, libc::SYS_io_uring_enter];
+    if !waits.contains(&number) || state(pid) != Some('S') {
         return None;
     }
     let arguments = words.filter_map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());

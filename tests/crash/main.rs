@@ -19,6 +19,8 @@
 use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
+mod any;
+#[cfg(target_arch = "x86_64")]
 mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod board;
@@ -36,6 +38,10 @@ mod letters;
 mod lock;
 #[cfg(target_arch = "x86_64")]
 mod mutants;
+#[cfg(target_arch = "x86_64")]
+mod peers;
+#[cfg(target_arch = "x86_64")]
+mod pipe;
 #[cfg(target_arch = "x86_64")]
 mod post;
 #[cfg(target_arch = "x86_64")]

@@ -20,7 +20,7 @@
 #[cfg(not(mutants))]
 pub use build::build_and_hunt;
 #[cfg(not(mutants))]
-pub fn hunt(_seed: u64) -> bool {
+pub fn hunt(_seed: u64, _names: &[String]) -> bool {
     eprintln!("crash: --mutants needs the build with --cfg mutants; run without it, and it is made");
     false
 }
@@ -29,7 +29,7 @@ pub fn hunt(_seed: u64) -> bool {
 pub use hunting::hunt;
 #[cfg(mutants)]
 pub fn build_and_hunt(seed: u64) -> bool {
-    hunt(seed)
+    hunt(seed, &[])
 }
 
 #[cfg(not(mutants))]
@@ -147,16 +147,25 @@ mod hunting {
         caught_by(Mutant::BatonNotHeld, &["Condition::wait: woken, sleeper, the lock is held"]),
         caught_by(Mutant::TokenBeforeLock, &["Condition::wait: woken, sleeper, the lock is held"]),
         caught_by(Mutant::SweepLeftUndone, &["Condition::notify_all: two sleepers"]),
+        caught_by(Mutant::CommitWakesOne, &["send: two wait for any, receiver asleep"]),
+        caught_by(Mutant::EntryUntold, &["Queue::sender: receiver asleep"]),
+        caught_by(Mutant::PeersUnwatched, &["recv of a registered queue: another asleep behind"]),
+        caught_by(Mutant::PipeUngreeted, &["Connection::send: first use, receiver asleep"]),
+        caught_by(Mutant::PipeOwnerUnwatched, &["Connection::send: first use, receiver asleep"]),
+        caught_by(Mutant::PipeClosedQuietly, &["drop of a connection: receiver asleep"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 
-    /// Hunts each, prints the table, and says whether all is as it should be.
-    pub fn hunt(seed: u64) -> bool {
+    /// Hunts each, or those that are named, prints the table, and says whether all is as it should be.
+    pub fn hunt(seed: u64, names: &[String]) -> bool {
         board();
         let all = scenarios();
         println!("\n{:<22} {:>5} {:<68} {:>6}", "mutant", "fault", "caught by", "kills");
         let mut well = true;
-        for quarry in QUARRIES {
+        let is_named = |quarry: &&Quarry| {
+            names.is_empty() || names.iter().any(|name| format!("{:?}", quarry.mutant).contains(name))
+        };
+        for quarry in QUARRIES.iter().filter(is_named) {
             well &= hunt_one(quarry, &all, seed);
             let _ = stdout().flush();
         }

@@ -11,9 +11,9 @@ use std::{
 use pshared::Lock;
 
 use crate::{
-    barrier,
+    any, barrier,
     company::{LIMIT, Process, asleep, keep_news},
-    condition, event, lanes, lock, mutants, queue, rlock, rwlock,
+    condition, event, lanes, lock, mutants, peers, pipe, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, tasks, trace, value,
 };
@@ -31,6 +31,9 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(rwlock::scenarios());
     all.extend(tasks::scenarios());
     all.extend(condition::scenarios());
+    all.extend(pipe::scenarios());
+    all.extend(peers::scenarios());
+    all.extend(any::scenarios());
     all
 }
 
@@ -87,7 +90,8 @@ pub fn main() -> ExitCode {
         eprintln!("crash: CANNOT RUN: {error}; nothing was shown");
         return ExitCode::FAILURE;
     }
-    let well = if options.mutants { mutants::hunt(options.seed) } else { everything(&options) };
+    let well =
+        if options.mutants { mutants::hunt(options.seed, &options.names) } else { everything(&options) };
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

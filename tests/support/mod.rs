@@ -308,6 +308,11 @@ pub fn is_asleep_in_futex(pid: Pid) -> bool {
     asleep && stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
 }
 
+/// Whether the process sleeps, in whatever call.
+pub fn is_asleep(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| stat[0] == "S")
+}
+
 /// Looks again and again until `condition` holds; the harness ends a test that looks for too long.
 pub fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {

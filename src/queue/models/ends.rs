@@ -25,7 +25,7 @@ const ONE: usize = 16;
 const TWO: usize = 32;
 
 fn queue(buffer: usize) -> RawQueue {
-    RawQueue::new_in(&Region::anonymous(1).unwrap(), Bounds { buffer, most: u32::MAX }).unwrap()
+    RawQueue::new_in(&Region::anonymous(1).unwrap(), Bounds { buffer, most: u32::MAX, peers: 0 }).unwrap()
 }
 
 fn send(queue: &RawQueue, number: u64) -> Result<(), NotSent> {

@@ -21,7 +21,7 @@ use crate::{
 fn tasks(takers: usize, deliveries: u32) -> RawTasks {
     let limits = Limits { takers, letters: usize::from(deliveries < 9), longest: 8, deliveries };
     let region = Region::anonymous(1 << 16).unwrap();
-    RawTasks::new_in(&region, Bounds { buffer: 64, most: u32::MAX }, limits).unwrap()
+    RawTasks::new_in(&region, Bounds { buffer: 64, most: u32::MAX, peers: 0 }, limits).unwrap()
 }
 
 fn send(tasks: &RawTasks, number: u64) {

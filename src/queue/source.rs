@@ -1,0 +1,22 @@
+//! A queue among others that [`wait_any`](crate::wait_any) waits for.
+
+use std::io;
+
+use crate::{
+    queue::queue::Queue,
+    sync::{Sealed, Source, Watch},
+};
+
+/// A queue is ready when one can receive without waiting: there is a message, or there will be none.
+impl<T, C> Source for Queue<T, C> {}
+
+impl<T, C> Sealed for Queue<T, C> {
+    #[allow(private_interfaces, reason = "sealed: only this crate implements it")]
+    fn look<'a>(&'a self, _began: &mut Option<u32>, watch: &mut Watch<'a>) -> io::Result<bool> {
+        match self.raw.watch() {
+            Some(word) => watch.word(word),
+            None => return Ok(true),
+        }
+        Ok(false)
+    }
+}
