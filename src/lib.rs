@@ -42,9 +42,10 @@ mod sync;
 mod value;
 
 pub use error::{
-    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
-    OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError,
-    SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
+    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, HandleError, LockError,
+    NewBarrierError, OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError,
+    SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError,
+    TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -52,9 +53,9 @@ pub use primitive::Deadline;
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
 pub use process::{
-    Builder, Child, CurrentProcess, ExitStatus, JoinError, JoinTimeoutError, Limit, NotParent, OnDrop,
-    PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError, Stream, Usage, active_children,
-    current_process, parent_process, reap_now, scope,
+    Builder, Child, Context, CurrentProcess, ExitStatus, Function, JoinError, JoinTimeoutError, Limit,
+    NotParent, OnDrop, PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError, Stream,
+    Usage, active_children, current_process, init, parent_process, reap_now, scope,
 };
 pub use queue::{
     Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,

@@ -182,6 +182,23 @@ pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) -> io::Result<()>
     }
 }
 
+/// Ignores `signal`; says what was done with it before.
+pub(crate) fn ignore(signal: i32) -> io::Result<libc::sigaction> {
+    // SAFETY: an all-zero sigaction is a valid one.
+    unsafe {
+        let (mut ignored, mut before): (libc::sigaction, libc::sigaction) = std::mem::zeroed();
+        ignored.sa_sigaction = libc::SIG_IGN;
+        done(libc::sigaction(signal, &ignored, &mut before))?;
+        Ok(before)
+    }
+}
+
+/// Does with `signal` as before.
+pub(crate) fn restore(signal: i32, before: libc::sigaction) -> io::Result<()> {
+    // SAFETY: what sigaction said once; its handler, if it has one, is there still.
+    done(unsafe { libc::sigaction(signal, &before, std::ptr::null_mut()) })
+}
+
 /// The mask without this signal, which may be a real-time one.
 pub(crate) fn without(mask: &SigSet, signal: i32) -> SigSet {
     let mut raw = *mask.as_ref();
@@ -201,6 +218,21 @@ pub(crate) fn mask_of(signals: &[i32]) -> io::Result<SigSet> {
     }
     // SAFETY: a set that libc made.
     Ok(unsafe { SigSet::from_sigset_t_unchecked(raw) })
+}
+
+/// The signals that the calling thread blocks.
+pub(crate) fn mask() -> io::Result<SigSet> {
+    let mut now = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, None, Some(&mut now))?;
+    Ok(now)
+}
+
+/// The numbers in a mask, real-time signals too.
+pub(crate) fn members(mask: &SigSet) -> Vec<i32> {
+    // SAFETY: a set that libc made, and numbers that the call checks.
+    (1..=libc::SIGRTMAX())
+        .filter(|&signal| unsafe { libc::sigismember(mask.as_ref(), signal) } == 1)
+        .collect()
 }
 
 /// From now on this process adopts the orphans among its descendants.

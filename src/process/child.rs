@@ -24,7 +24,12 @@ use crate::{
         readiness,
     },
     primitive::{AcqRel, Acquire, AtomicU32, Deadline, lineage},
-    process::{ExitStatus, NotParent, Usage, here, record::Record, tree},
+    process::{
+        ExitStatus, NotParent, Usage,
+        here::{self, Identity},
+        record::Record,
+        tree,
+    },
 };
 
 /// A child process, whatever it computes: watches it, signals it, learns how it ended.
@@ -44,8 +49,7 @@ struct Inner {
     pid: Pid,
     pidfd: OwnedFd,
     record: Record,
-    name: String,
-    daemon: bool,
+    identity: Identity,
     lineage: u32,
     end: Mutex<Option<End>>,
     claimed: AtomicU32,
@@ -59,9 +63,9 @@ struct End {
 }
 
 impl Child {
-    pub(crate) fn new(pid: Pid, pidfd: OwnedFd, record: Record, name: String, daemon: bool) -> Child {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd, record: Record, identity: Identity) -> Child {
         let (end, claimed) = (Mutex::new(None), AtomicU32::new(0));
-        Child(Arc::new(Inner { pid, pidfd, record, name, daemon, lineage: lineage(), end, claimed }))
+        Child(Arc::new(Inner { pid, pidfd, record, identity, lineage: lineage(), end, claimed }))
     }
 
     /// Its process id. Once it has been reaped, a stranger may have the same.
@@ -72,13 +76,13 @@ impl Child {
 
     /// Its name: as the builder was told, else by ancestry, as in `Process-1:2`.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.identity.name
     }
 
     /// Whether it was started as a daemon, or by one.
     #[doc(alias = "daemon")]
     pub fn is_daemon(&self) -> bool {
-        self.0.daemon
+        self.0.identity.daemon
     }
 
     /// Waits until the process has ended, reaps it, and says how it ended. Later calls say the same at once.
@@ -248,6 +252,11 @@ impl Child {
             return Ok(0);
         }
         tree::kill(self.0.pid, self.as_fd())
+    }
+
+    /// Whether it is this crate's own affair.
+    pub(crate) fn is_service(&self) -> bool {
+        self.0.identity.service
     }
 
     /// Whether this process started the child.

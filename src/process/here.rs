@@ -17,6 +17,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     os::readiness,
     primitive::{self, Acquire, AtomicU32, Deadline, Relaxed, Release, lineage},
@@ -32,13 +34,15 @@ pub(crate) struct Here {
 }
 
 /// Who a process is, to itself and to its children.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
     pub(crate) name: String,
     /// The numbers in a name by ancestry: the third child of the first child is `[1, 3]`.
     pub(crate) path: Vec<u32>,
     pub(crate) daemon: bool,
+    /// It is this crate's own affair, and nobody is told about it.
+    pub(crate) service: bool,
     /// Number and name of the process that started this one.
     pub(crate) parent: Option<(u32, String)>,
 }
@@ -77,7 +81,14 @@ fn begin(copied: Option<&'static Here>) -> &'static Here {
     let identity = match copied {
         None => {
             let name = "MainProcess".to_owned();
-            Identity { pid: process::id(), name, path: Vec::new(), daemon: false, parent: None }
+            Identity {
+                pid: process::id(),
+                name,
+                path: Vec::new(),
+                daemon: false,
+                service: false,
+                parent: None,
+            }
         }
         Some(Here { identity, .. }) => {
             let parent = Some((identity.pid, identity.name.clone()));
@@ -122,9 +133,9 @@ fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
 
 impl Here {
     /// The identity of the next child, but for its number.
-    pub(crate) fn next(&self, name: Option<String>, daemon: Option<bool>) -> Identity {
-        // ORDERING: Relaxed, a count.
-        let number = self.started.fetch_add(1, Relaxed) + 1;
+    pub(crate) fn next(&self, name: Option<String>, daemon: Option<bool>, service: bool) -> Identity {
+        // ORDERING: Relaxed, a count. A service takes no number.
+        let number = if service { 0 } else { self.started.fetch_add(1, Relaxed) + 1 };
         let mut path = self.identity.path.clone();
         path.push(number);
         let by_ancestry = || {
@@ -136,6 +147,7 @@ impl Here {
             name: name.unwrap_or_else(by_ancestry),
             path,
             daemon: daemon.unwrap_or(self.identity.daemon),
+            service,
             parent: Some((self.identity.pid, self.identity.name.clone())),
         }
     }
@@ -191,6 +203,9 @@ impl Onlooker {
     }
 
     fn look_at(&self, child: &Child) -> io::Result<()> {
+        if child.is_service() {
+            return Ok(());
+        }
         self.children().push(child.clone());
         readiness::add(self.set.as_fd(), child.as_fd())
     }

@@ -2,7 +2,14 @@
 //!
 //! | file      | what it owns                                                                        |
 //! |-----------|-------------------------------------------------------------------------------------|
-//! | `spawn`   | fork, the gate, the closure, the way out                                            |
+//! | `context` | [`Context`]: which start method                                                     |
+//! | `spawn`   | the start by fork, and what all starts have in common                               |
+//! | `reexec`  | the start by running the program anew; [`init`](crate::init)                        |
+//! | `server`  | the start by a process that forks for another                                       |
+//! | `function` | [`Function`]: what can be run by name                                              |
+//! | `order`   | what a child is told that is no copy of its parent                                  |
+//! | `life`    | a child's, from the gate to the way out                                             |
+//! | `settings` | what a builder asked for, made true                                                |
 //! | `gate`    | what a newborn waits at until its parent can see it                                 |
 //! | `record`  | what the child leaves behind: its value, or its panic                               |
 //! | `exit`    | [`ExitStatus`], and what [`Process::join`] says instead of a value                  |
@@ -36,14 +43,21 @@
 
 mod builder;
 mod child;
+mod context;
 mod exit;
 mod family;
+mod function;
 mod gate;
 mod handle;
 mod here;
+mod life;
+mod order;
 mod reaper;
 mod record;
+mod reexec;
 mod scope;
+mod server;
+mod settings;
 mod spawn;
 mod tree;
 mod usage;
@@ -51,9 +65,12 @@ mod watch;
 
 pub use builder::{Builder, Limit, Stream};
 pub use child::Child;
+pub use context::Context;
 pub use exit::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation};
 pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
+pub use function::Function;
 pub use handle::{OnDrop, Process};
 pub use reaper::{Reaped, Reaper, reap_now};
+pub use reexec::init;
 pub use scope::{Scope, ScopeError, scope};
 pub use usage::Usage;

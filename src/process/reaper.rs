@@ -24,7 +24,8 @@ use crate::{
 /// Python's clean-up at `Process.start()` and `active_children()`; the classic loop over waitpid(-1, WNOHANG), which
 /// takes other people's children too.
 pub fn reap_now() -> Vec<Child> {
-    here::here().reap().into_iter().map(|(child, _)| child).collect()
+    let reaped = here::here().reap().into_iter().map(|(child, _)| child);
+    reaped.filter(|child| !child.is_service()).collect()
 }
 
 /// What a [`Reaper`] found.

@@ -34,7 +34,7 @@ use crate::{
         frame::{self, HEADER},
         ring::{End, MAX_CAPACITY, NotPushed, Ring},
     },
-    region::{Handle, Region, Shareable, SharedBytes},
+    region::{Handle, Region, Shareable, SharedBytes, portable},
     sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused},
 };
 
@@ -122,6 +122,8 @@ pub(crate) struct RawQueue {
     bytes: SharedBytes,
     most: u32,
 }
+
+portable!(RawQueue { ends, bytes, most });
 
 impl RawQueue {
     /// The bounds of a queue that was asked to hold `bytes`, and at most so many messages.
