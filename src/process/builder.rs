@@ -123,7 +123,7 @@ pub struct Builder {
     pub(super) name: Option<String>,
     pub(super) daemon: Option<bool>,
     pub(super) outlive_parent: bool,
-    pub(super) on_drop: OnDrop,
+    pub(super) on_drop: Option<OnDrop>,
     pub(super) settings: Settings,
 }
 
@@ -142,7 +142,8 @@ impl Builder {
     }
 
     /// Makes it a daemon or not, else it is what this process is. A daemon ends when its parent ends, in whatever way,
-    /// and whatever [`outlive_parent`](Builder::outlive_parent) says. Unlike Python's it may have children.
+    /// and whatever [`outlive_parent`](Builder::outlive_parent) says; and it is told to end when its handle is dropped
+    /// ([`on_drop`](Builder::on_drop)). Unlike Python's it may have children.
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = Some(daemon);
         self
@@ -164,9 +165,10 @@ impl Builder {
         self
     }
 
-    /// What the drop of its handle does.
+    /// What the drop of its handle does: [`OnDrop::Terminate`] for a daemon, else [`OnDrop::Detach`], unless this says
+    /// otherwise.
     pub fn on_drop(mut self, action: OnDrop) -> Builder {
-        self.on_drop = action;
+        self.on_drop = Some(action);
         self
     }
 

@@ -120,7 +120,8 @@ impl Server {
         preload.map_or(Ok(()), Function::check)?;
         let post = in_arena(size_of::<Post>(), |region| region.place(Post { newborn: AtomicU32::new(0) }))?;
         let office = Office { post };
-        let line = Mutex::new(Some(Line::new(&office, preload)?));
+        let line = (0..TRIES).find_map(|_| Line::new(&office, preload).transpose());
+        let line = Mutex::new(Some(line.unwrap_or_else(|| Err(given_up()))?));
         Ok(Server(Arc::new(Keeper { lineage: lineage(), office, preload, line })))
     }
 
@@ -158,10 +159,10 @@ impl Server {
         function.check()?;
         let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {
-            let line = match &mut *line {
-                Some(line) if line.server.is_alive() => line,
-                line => line.insert(Line::new(office, *preload)?),
-            };
+            if !line.as_ref().is_some_and(|line| line.server.is_alive()) {
+                *line = Line::new(office, *preload)?;
+            }
+            let Some(line) = &*line else { continue };
             order.watch = (!outlive_parent || departure.identity.daemon).then_some(line.watch);
             let parcel = Parcel::pack(|| {
                 order.argument = order::encode(argument)?;
@@ -174,13 +175,17 @@ impl Server {
                 return Ok(Process::new(child, on_drop));
             }
         }
-        Err(SpawnError::Server { reason: format!("{TRIES} of them ended while they were asked") })
+        Err(given_up())
     }
 }
 
+fn given_up() -> SpawnError {
+    SpawnError::Server { reason: format!("{TRIES} of them were killed") }
+}
+
 impl Line {
-    /// Starts a server and waits until it serves.
-    fn new(office: &Office, preload: Option<&'static Function<(), ()>>) -> Result<Line, SpawnError> {
+    /// Starts a server and waits until it serves; `None` when it was killed before.
+    fn new(office: &Office, preload: Option<&'static Function<(), ()>>) -> Result<Option<Line>, SpawnError> {
         let (socket, there) = socket::pair().map_err(refused("socketpair"))?;
         let preload = preload.map(|function| function.name().to_owned());
         let terms = Terms { office: office.clone(), socket: Descriptor(there), preload };
@@ -189,19 +194,16 @@ impl Line {
         let server = reexec::start(builder, &SERVE, &terms, true)?;
         drop(terms);
         let line = Line { socket, server, watch };
-        match line.answer()? {
-            Some(_) => Ok(line),
-            None => Err(SpawnError::Server { reason: line.why_it_ended() }),
+        if line.answer()?.is_some() {
+            return Ok(Some(line));
         }
-    }
-
-    fn why_it_ended(self) -> String {
-        match self.server.join() {
+        let reason = match line.server.join() {
             Ok(Ok(())) => "it ended".to_owned(),
             Ok(Err(reason)) => reason,
-            Err(JoinError::NoValue { status }) => status.to_string(),
+            Err(JoinError::NoValue { status }) if status.signal().is_some() => return Ok(None),
             Err(error) => error.to_string(),
-        }
+        };
+        Err(SpawnError::Server { reason })
     }
 
     /// Has a child forked for the order; `None` if the server has ended and there is no child.
