@@ -53,9 +53,9 @@ pub use primitive::Deadline;
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
 pub use process::{
-    Builder, Child, Context, CurrentProcess, ExitStatus, Function, JoinError, JoinTimeoutError, Limit,
-    NotParent, OnDrop, PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError, Stream,
-    Usage, active_children, current_process, init, parent_process, reap_now, scope,
+    Builder, Child, Context, CurrentProcess, ExitStatus, Finalizer, Function, JoinError, JoinTimeoutError,
+    Limit, NotParent, OnDrop, PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError,
+    Stream, Usage, active_children, after_fork, current_process, init, parent_process, reap_now, scope,
 };
 pub use queue::{
     Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,

@@ -23,7 +23,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use pshared::{Atomic, Context, Event, Process, SpawnError, active_children, functions, reap_now};
+use pshared::{Atomic, Context, Event, SpawnError, active_children, functions, reap_now};
 
 static PRELOADED: OnceLock<u32> = OnceLock::new();
 
@@ -60,8 +60,8 @@ functions! {
     static FORBID_CLONE: fn(()) -> () = |()| forbid(&[libc::SYS_clone], libc::SECCOMP_RET_KILL_PROCESS);
     static SUM: fn(Vec<Atomic<u32>>) -> u32 = |numbers| numbers.iter().map(|number| number.get()).sum();
     static TIDS: fn(()) -> (u32, u32, bool) = |()| {
-        // SAFETY: no arguments; the second is what libc keeps for itself.
-        let (tid, kept) = unsafe { (libc::gettid() as u32, kept_tid()) };
+        // SAFETY: no arguments.
+        let (tid, kept) = (unsafe { libc::gettid() } as u32, kept_tid());
         let lock = pshared::Lock::new().unwrap();
         let held = thread::scope(|scope| scope.spawn(|| std::mem::forget(lock.lock().unwrap())).join().is_ok());
         (tid, kept, held && matches!(lock.lock(), Err(pshared::LockError::OwnerDied(_))))
@@ -75,8 +75,8 @@ fn sleep_for_ever() {
     }
 }
 
-/// The number that libc has for the calling thread: in a robust mutex that it holds.
-unsafe fn kept_tid() -> u32 {
+/// The number that libc has for the calling thread: it stands in a mutex that it holds.
+fn kept_tid() -> u32 {
     // SAFETY: a mutex of our own on this stack, used in order; its owner stands behind its lock word and its count.
     unsafe {
         let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();

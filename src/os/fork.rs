@@ -153,6 +153,12 @@ pub(crate) fn leave(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Has `handler` run when this process, or a copy of it, ends by exit(3).
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: a function for as long as the program lives. Refused only for want of memory; then it does not run.
+    unsafe { libc::atexit(handler) };
+}
+
 /// Gives this process an empty standard input. Needs no free descriptor, since 0 is the lowest there is.
 ///
 /// For a process with one thread: another could be given descriptor 0 in between.

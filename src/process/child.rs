@@ -163,6 +163,30 @@ impl Child {
         self.end().and_then(|end| end.usage)
     }
 
+    /// What the process has used so far: its own, without what its children used. When it has ended, the same as
+    /// [`usage`](Child::usage), if that is known.
+    ///
+    /// Times come in the kernel's ticks of 10 ms or so. Looks at /proc, which must be that of this process's pid
+    /// namespace.
+    ///
+    /// # Errors
+    /// [`NotParent`] inside an [`io::Error`]; of kind [`io::ErrorKind::NotFound`] when somebody else reaped it; else
+    /// what the files in /proc say.
+    ///
+    /// # References
+    /// proc_pid_stat(5), proc_pid_status(5), proc_pid_io(5).
+    pub fn usage_so_far(&self) -> io::Result<Usage> {
+        if self.exit_status()?.is_none() {
+            let used = Usage::of_living(self.0.pid);
+            // Its number was its own all the time if nobody has reaped it.
+            if pidfd::send_signal(self.as_fd(), 0)? {
+                return used;
+            }
+            self.wait()?;
+        }
+        self.usage().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// Whether the process is still running; never blocks. What has ended is reaped.
     #[doc(alias = "sentinel")]
     pub fn is_alive(&self) -> bool {

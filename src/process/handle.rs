@@ -35,10 +35,11 @@ pub enum OnDrop {
 
 /// A child process that computes a `T`: a [`Child`], and its value.
 ///
-/// Made by [`Process::spawn`] and by [`Builder::spawn`](crate::Builder::spawn). Dropping the handle detaches, unless
-/// it is a daemon's or the builder said otherwise: the child goes on, nobody waits for it, and it is reaped in passing by a later spawn or
-/// drop, so that it does not stay a zombie. When its parent ends in whatever way, SIGKILL included, the child ends too,
-/// unless it was told to [outlive its parent](crate::Builder::outlive_parent).
+/// Made by [`Process::spawn`], by [`Builder::spawn`](crate::Builder::spawn) and by
+/// [`Context::start`](crate::Context::start). Dropping the handle detaches, unless it is a daemon's or the builder said
+/// otherwise: the child goes on, nobody waits for it, and it is reaped in passing by a later spawn or drop, so that it
+/// does not stay a zombie. When its parent ends in whatever way, SIGKILL included, the child ends too, unless it was
+/// told to [outlive its parent](crate::Builder::outlive_parent).
 ///
 /// A handle that a fork copied can look at the process and signal it, but not wait for it: that says
 /// [`NotParent`](crate::NotParent).

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     os::readiness,
-    primitive::{self, Acquire, AtomicU32, Deadline, Relaxed, Release, lineage},
-    process::{Child, ExitStatus},
+    primitive::{self, Acquire, AtomicU32, AtomicU64, Deadline, Relaxed, Release, lineage},
+    process::{Child, ExitStatus, hooks::Finalizers},
 };
 
 /// This process.
@@ -30,6 +30,8 @@ pub(crate) struct Here {
     pub(crate) identity: Identity,
     lineage: u32,
     started: AtomicU32,
+    pub(crate) finalizers: Finalizers,
+    registered: AtomicU64,
     children: Mutex<Children>,
 }
 
@@ -108,7 +110,9 @@ pub(crate) fn be(identity: Identity) {
 
 fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
     let started = AtomicU32::new(0);
-    let page = Here { identity, lineage: lineage(), started, children: Mutex::default() };
+    let (finalizers, registered) = (Finalizers::new(), AtomicU64::new(0));
+    let children = Mutex::default();
+    let page = Here { identity, lineage: lineage(), started, finalizers, registered, children };
     let page = Box::into_raw(Box::new(page));
     let old = copied.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
     // ORDERING: Release, for the Acquire of whoever looks.
@@ -150,6 +154,12 @@ impl Here {
             service,
             parent: Some((self.identity.pid, self.identity.name.clone())),
         }
+    }
+
+    /// A number that no other finalizer of this process has.
+    pub(crate) fn number_of_finalizer(&self) -> u64 {
+        // ORDERING: Relaxed, a count.
+        self.registered.fetch_add(1, Relaxed)
     }
 
     fn children(&self) -> MutexGuard<'_, Children> {

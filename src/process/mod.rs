@@ -8,6 +8,7 @@
 //! | `server`  | the start by a process that forks for another                                       |
 //! | `function` | [`Function`]: what can be run by name                                              |
 //! | `order`   | what a child is told that is no copy of its parent                                  |
+//! | `hooks`   | [`after_fork`](crate::after_fork), [`Finalizer`]                                     |
 //! | `life`    | a child's, from the gate to the way out                                             |
 //! | `settings` | what a builder asked for, made true                                                |
 //! | `gate`    | what a newborn waits at until its parent can see it                                 |
@@ -50,6 +51,7 @@ mod function;
 mod gate;
 mod handle;
 mod here;
+mod hooks;
 mod life;
 mod order;
 mod reaper;
@@ -70,6 +72,7 @@ pub use exit::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation
 pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use function::Function;
 pub use handle::{OnDrop, Process};
+pub use hooks::{Finalizer, after_fork};
 pub use reaper::{Reaped, Reaper, reap_now};
 pub use reexec::init;
 pub use scope::{Scope, ScopeError, scope};

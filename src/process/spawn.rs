@@ -28,6 +28,7 @@ use crate::{
         Builder, Child, Process,
         gate::ShutGate,
         here::{self, Identity},
+        hooks,
         life::{self, Newborn, NoWayBack, REPORT},
         record::Record,
         settings::{NAMES, Refused},
@@ -136,18 +137,24 @@ where
     // What cannot be written now is the next print's trouble.
     let _ = (out.flush(), err.flush());
     let gate = ShutGate::new()?;
+    let hooks = hooks::held();
     // SAFETY: one thread, or as the caller vouches.
     match unsafe { fork::fork() }.map_err(refused("fork"))? {
         Side::Child(mask) => {
             let _no_way_back = NoWayBack;
-            drop((out, err));
+            let copy = hooks.clone();
+            drop((out, err, hooks));
             let Departure { record, identity, .. } = departure;
             let (settings, report) = (Some(settings), report.map(Into::into));
             Newborn { settings, mask, watch, identity, report }.begin(Some(gate.ticket()), &record);
-            life::live(|| life::encoded(closure()), &record)
+            let work = || {
+                copy.iter().for_each(|hook| hook());
+                life::encoded(closure())
+            };
+            life::live(work, &record)
         }
         Side::Parent(pid) => {
-            drop((out, err));
+            drop((out, err, hooks));
             drop(report);
             let child = departure.see_through(pid, gate, Silence::IsAChilds)?;
             let process = Process::new(child, on_drop);
