@@ -15,7 +15,8 @@
 //! | a place to wait for each other    | [`Barrier`]                                                      |
 //! | a change to what a lock guards    | [`Condition`]                                                    |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
-//! | a process to run it in            | [`Process`]                                                      |
+//! | a process to run it in            | [`Process`]; by another start method [`Context`]                 |
+//! | processes that are to go on       | [`Supervisor`]                                                   |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
 //! Objects made by `new` are inherited by children that are forked afterwards. A clone is another handle to the same
@@ -53,9 +54,10 @@ pub use primitive::Deadline;
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
 pub use process::{
-    Builder, Child, Context, CurrentProcess, ExitStatus, Finalizer, Function, JoinError, JoinTimeoutError,
-    Limit, NotParent, OnDrop, PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError,
-    Stream, Usage, active_children, after_fork, current_process, init, parent_process, reap_now, scope,
+    Builder, Child, Context, CurrentProcess, ExitStatus, Failure, Finalizer, Function, JoinError,
+    JoinTimeoutError, Limit, NotParent, OnDrop, PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope,
+    ScopeError, Strategy, Stream, SuperviseError, Supervised, Supervisor, Usage, active_children, after_fork,
+    current_process, init, parent_process, reap_now, scope,
 };
 pub use queue::{
     Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,

@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     libc,
-    sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+    sys::signal::{SigSet, SigmaskHow, sigprocmask},
 };
 
 unsafe extern "C" {
@@ -125,11 +125,9 @@ pub(crate) fn set_mask(mask: &SigSet) -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)?)
 }
 
-/// Blocks SIGCHLD in the calling thread.
-pub(crate) fn block_sigchld() -> io::Result<()> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGCHLD);
-    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?)
+/// Blocks these signals too in the calling thread.
+pub(crate) fn block(mask: &SigSet) -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(mask), None)?)
 }
 
 /// Asks the kernel for `signal` when the thread ends that is this process's parent.

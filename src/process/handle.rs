@@ -71,6 +71,12 @@ impl<T> Process<T> {
         Process { child, on_drop, _value: PhantomData }
     }
 
+    /// The child alone, whose handle's drop does nothing.
+    pub(super) fn detached(mut self) -> Child {
+        self.on_drop = OnDrop::Detach;
+        self.child.clone()
+    }
+
     /// A handle that knows nothing of the value, and whose drop does nothing.
     pub fn child(&self) -> &Child {
         &self.child

@@ -21,6 +21,7 @@
 //! | `here`    | what this process knows of itself, and the list of its children                     |
 //! | `family`  | [`current_process`], [`parent_process`], [`active_children`]                        |
 //! | `reaper`  | [`Reaper`], [`reap_now`]                                                            |
+//! | `supervisor` | [`Supervisor`]: children that are started anew when they fail                    |
 //! | `tree`    | ending a process with all its descendants                                           |
 //! | `scope`   | [`scope`]: children that are joined at its end                                      |
 //! | `usage`   | [`Usage`]: what a child used                                                        |
@@ -61,6 +62,7 @@ mod scope;
 mod server;
 mod settings;
 mod spawn;
+mod supervisor;
 mod tree;
 mod usage;
 mod watch;
@@ -76,4 +78,5 @@ pub use hooks::{Finalizer, after_fork};
 pub use reaper::{Reaped, Reaper, reap_now};
 pub use reexec::init;
 pub use scope::{Scope, ScopeError, scope};
+pub use supervisor::{Failure, Strategy, SuperviseError, Supervised, Supervisor};
 pub use usage::Usage;

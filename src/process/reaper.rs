@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use nix::libc;
+
 use crate::{
     os::{newborn, pidfd, readiness},
     primitive::{Deadline, lineage},
@@ -85,8 +87,9 @@ impl Reaper {
     /// As for [`new`](Reaper::new).
     pub fn subreaper() -> io::Result<Reaper> {
         let reaper = Reaper::new()?;
-        let sigchld = readiness::sigchld()?;
-        newborn::block_sigchld()?;
+        let mask = newborn::mask_of(&[libc::SIGCHLD])?;
+        let sigchld = readiness::signals(&mask)?;
+        newborn::block(&mask)?;
         readiness::add(reaper.as_fd(), sigchld.as_fd())?;
         newborn::be_subreaper()?;
         Ok(Reaper { sigchld: Some(sigchld), ..reaper })
