@@ -10,6 +10,7 @@ use std::{
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -18,8 +19,9 @@ use std::{
 use nix::{
     libc,
     sys::{
+        ptrace,
         signal::{Signal, kill},
-        wait::waitpid,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         a_server_is_nobodys_business,
         children_of_a_killed_server_do_not_care,
         a_server_killed_at_any_moment_loses_no_start_and_no_status,
+        a_server_killed_right_after_its_fork_has_had_its_child,
+        a_server_killed_before_it_took_an_order_has_not,
         a_server_ends_with_the_last_context,
         a_server_ends_with_its_parent,
         a_server_ignores_ctrl_c_and_its_children_do_not,
@@ -66,6 +70,7 @@ functions! {
         let held = thread::scope(|scope| scope.spawn(|| std::mem::forget(lock.lock().unwrap())).join().is_ok());
         (tid, kept, held && matches!(lock.lock(), Err(pshared::LockError::OwnerDied(_))))
     };
+    static COUNT: fn(Atomic<u32>) -> u32 = |count| count.fetch_add(1);
     static TELL: fn(Atomic<u32>) -> () = |place| place.set(1);
 }
 
@@ -196,6 +201,54 @@ fn a_server_killed_at_any_moment_loses_no_start_and_no_status() {
     drop(context);
     // A child that nobody knew of would be found by the harness, which looks for zombies and orphans of this test.
     assert!(waitpid(None, None).is_err());
+}
+
+/// Crash point `server.born`: a tracer stops the server at the end of the call that forked, and kills it there.
+fn a_server_killed_right_after_its_fork_has_had_its_child() {
+    let context = Context::fork_server().unwrap();
+    for _ in 0..10 {
+        let count = Atomic::new(0_u32).unwrap();
+        let server = server_of(&context).unwrap();
+        let traced = Pid::from_raw(server as i32);
+        let (ready, is_ready) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let options = ptrace::Options::PTRACE_O_TRACEFORK | ptrace::Options::PTRACE_O_TRACECLONE;
+                ptrace::seize(traced, options).unwrap();
+                ready.send(()).unwrap();
+                let stop = waitpid(traced, Some(WaitPidFlag::__WALL)).unwrap();
+                assert!(matches!(stop, WaitStatus::PtraceEvent(..)), "{stop:?}");
+                let child = Pid::from_raw(ptrace::getevent(traced).unwrap() as i32);
+                kill(traced, Signal::SIGKILL).unwrap();
+                // It is traced from its birth, and stops at its first instruction.
+                waitpid(child, Some(WaitPidFlag::__WALL)).unwrap();
+                ptrace::detach(child, None).unwrap();
+            });
+            is_ready.recv().unwrap();
+            assert_eq!(context.start(&COUNT, count.clone()).unwrap().join().unwrap(), 0);
+        });
+        assert_eq!(count.get(), 1, "it was forked twice");
+        assert!(!is_there(server));
+        context.start(&NOTHING, ()).unwrap().join().unwrap();
+    }
+}
+
+/// Crash point `server.asked`.
+fn a_server_killed_before_it_took_an_order_has_not() {
+    let context = Context::fork_server().unwrap();
+    for round in 0..10 {
+        let count = Atomic::new(0_u32).unwrap();
+        let server = server_of(&context).unwrap();
+        kill_pid(server, Signal::SIGSTOP);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(round));
+                kill_pid(server, Signal::SIGKILL);
+            });
+            assert_eq!(context.start(&COUNT, count.clone()).unwrap().join().unwrap(), 0);
+        });
+        assert_eq!((count.get(), is_there(server)), (1, false));
+    }
 }
 
 fn a_server_ends_with_the_last_context() {

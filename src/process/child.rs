@@ -126,6 +126,11 @@ impl Child {
     #[doc(alias = "exitcode")]
     #[doc(alias = "try_wait")]
     pub fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
+        self.status_now(false)
+    }
+
+    /// The same. `is_over`: it was seen to have ended, so it need not be asked whether.
+    pub(crate) fn status_now(&self, is_over: bool) -> io::Result<Option<ExitStatus>> {
         if !self.is_ours() {
             return Err(NotParent.into());
         }
@@ -133,7 +138,13 @@ impl Child {
         if let Some(end) = *end {
             return Ok(Some(end.status));
         }
-        let found = match pidfd::reap(self.as_fd()) {
+        let to_reap = if is_over { Ok(true) } else { pidfd::is_to_reap(self.as_fd()) };
+        let reaped = match to_reap {
+            Ok(true) => pidfd::reap(self.as_fd()),
+            Ok(false) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let found = match reaped {
             Ok(None) => return Ok(None),
             Ok(Some((ended, account))) => End { status: ended.into(), usage: Some(account.into()) },
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
@@ -332,7 +343,7 @@ impl Child {
             if !pidfd::wait_end(self.as_fd(), deadline)? {
                 return self.exit_status();
             }
-            if let Some(status) = self.exit_status()? {
+            if let Some(status) = self.status_now(true)? {
                 return Ok(Some(status));
             }
             // It has ended, and a tracer is to see it first.

@@ -74,8 +74,8 @@ impl Context {
     /// A child begins with what the server has: the environment and the standard outputs of this process as they are
     /// now. It is a child of *this* process all the same. The server serves the clones of this context and ends with
     /// the last of them, or with this process. It ignores SIGINT. When it is killed, its children do not care, and the
-    /// next start begins another. Handlers that libraries set by pthread_atfork(3) do not run in the children. Needs
-    /// glibc.
+    /// next start begins another; while it is stopped (SIGSTOP), starts wait for it. Handlers that libraries set by
+    /// pthread_atfork(3) do not run in the children. Needs glibc.
     ///
     /// # Errors
     /// As for [`start`](Context::start); [`SpawnError::Server`].

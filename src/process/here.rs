@@ -249,5 +249,7 @@ fn ended(children: Vec<Child>) -> Vec<(Child, ExitStatus)> {
         return Vec::new();
     }
     let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);
-    ended.filter_map(|(child, _)| child.exit_status().ok().flatten().map(|status| (child, status))).collect()
+    ended
+        .filter_map(|(child, _)| child.status_now(true).ok().flatten().map(|status| (child, status)))
+        .collect()
 }

@@ -1,10 +1,10 @@
 //! What runs at the two ends of a process's life: hooks after a fork, finalizers at a normal end.
 //!
 //! Hooks are registered in a list of the program's; a start holds its lock over the fork, so no copy finds it held by
-//! a thread that it has not. Finalizers belong to the process that registered them: they lie on its page (`here`), which a forked copy
-//! has not, so no process runs another's. They run when a child's work is done (`life`), and when the program ends by
-//! exit(3), by a return from `main` too: then by a handler of atexit(3), which looks at the page of the process it
-//! finds itself in.
+//! a thread that it has not. Finalizers belong to the process that registered them: they lie on its page (`here`),
+//! which a forked copy has not, so no process runs another's. They run when a child's work is done (`life`), and when
+//! the program ends by exit(3), by a return from `main` too: then by a handler of atexit(3), which looks at the page of
+//! the process it finds itself in.
 
 use std::{
     cmp::Reverse,

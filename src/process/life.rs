@@ -3,7 +3,8 @@
 //! 1. It passes the gate; is made what the builder asked for; sets the watch on its parent, and leaves if that is gone
 //!    already; says that all is well, if anybody listens; lets signals through. Where it leaves, it does so with
 //!    [`REFUSED`], before it ran anything of the user's.
-//! 2. It does its work, encodes what came of it, runs its finalizers, flushes, writes the record, and leaves by `_exit`.
+//! 2. It does its work, encodes what came of it, runs its finalizers, flushes, writes the record, and leaves by
+//!    `_exit`.
 //!
 //! A forked child stands on a copy of its parent's stack and never goes back down it: what unwinds is caught here, what
 //! escapes even that aborts ([`NoWayBack`]), and it leaves without running destructors or atexit handlers.
