@@ -20,6 +20,7 @@ use super::{AcqRel, Deadline, FutexWord, Me, OWNER_DIED, Relaxed, TID_MASK, WAIT
 thread_local! {
     static KERNEL: RefCell<Kernel> = const { RefCell::new(Kernel::new()) };
     static LOADS_COUNT: Cell<bool> = const { Cell::new(false) };
+    static NEWEST_FIRST: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the words of this model make the order of their loads count.
@@ -30,6 +31,11 @@ pub(super) fn loads_count() -> bool {
 /// See [`loads_count`].
 pub(super) fn set_loads_count(count: bool) {
     LOADS_COUNT.set(count);
+}
+
+/// Whether a wake is for who slept last, as if each newcomer had a higher priority; otherwise for who slept first.
+pub(super) fn set_newest_first(newest: bool) {
+    NEWEST_FIRST.set(newest);
 }
 
 /// What there is in one execution of a model.
@@ -135,7 +141,11 @@ impl Kernel {
             Ending::TimedOut => task.ending.is_none() && task.limited,
             Ending::Killed => task.ending.is_none() && task.fuel.is_some(),
         };
-        let first = self.queue.iter().position(|at| at.word == word && can_meet(&tasks[at.task]));
+        let meets = |at: &Sleeper| at.word == word && can_meet(&tasks[at.task]);
+        let first = match NEWEST_FIRST.get() {
+            false => self.queue.iter().position(meets),
+            true => self.queue.iter().rposition(meets),
+        };
         let Some(first) = first else { return false };
         let Sleeper { task, place, .. } = self.queue[first];
         if ending == Ending::Woken {
@@ -481,14 +491,14 @@ mod tests {
                 }
             }
             let word = Arc::new(FutexWord::new(0));
-            let before = me().tid;
+            let before = me().tid();
             let died = die_after(1, || {
                 let meddler = Meddler(word.clone());
                 meddler.0.load(Acquire);
                 meddler.0.load(Acquire);
             });
             assert_eq!((died, word.load(Acquire)), (Err(Died { marked: 0 }), 0));
-            assert_ne!(before, me().tid);
+            assert_ne!(before, me().tid());
         });
     }
 }
