@@ -104,7 +104,7 @@ fn methods(resident: usize) {
         (0..starts).for_each(|_| one());
         begun.elapsed().as_secs_f64() * 1e6 / f64::from(starts)
     };
-    let (starts, rounds) = if resident == 0 { (STARTS, 51) } else { (1, 11) };
+    let (starts, rounds) = if resident == 0 { (10, 15) } else { (1, 7) };
     let started = |context: &Context| context.start(&NOTHING, ()).expect("a child").join().expect("no value");
     let contenders: [turns::Contender<'_>; 4] = [
         ("bare fork + waitpid", &|| timed(starts, &|| _ = waitpid(bare(), None).expect("waitpid"))),

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         a_server_that_dies_at_every_order_is_given_up,
         a_copy_of_the_asker_is_refused,
         many_descriptors_go_along,
+        a_program_without_standard_streams_has_them_overwritten_by_nothing,
         children_know_a_tid_of_their_own,
         the_asker_may_be_any_thread,
         a_missing_pidfd_runs_nothing_and_leaves_nothing,
@@ -340,6 +341,23 @@ fn many_descriptors_go_along() {
     for context in [Context::spawn(), Context::fork_server().unwrap()] {
         assert_eq!(context.start(&SUM, numbers.clone()).unwrap().join().unwrap(), 599 * 300);
     }
+}
+
+fn a_program_without_standard_streams_has_them_overwritten_by_nothing() {
+    let number = Atomic::new(40_u32).unwrap();
+    let sum = Atomic::new(0_u32).unwrap();
+    let child = support::fork_child(|| {
+        // SAFETY: nobody owns these.
+        (0..3).for_each(|stream| _ = unsafe { libc::close(stream) });
+        for context in [Context::fork_server().unwrap(), Context::spawn()] {
+            let null = || std::fs::File::options().write(true).open("/dev/null").unwrap();
+            let builder = pshared::Process::builder().stdout(null()).stderr(null());
+            let child = context.start_with(builder, &SUM, vec![number.clone(), number.clone()]).unwrap();
+            sum.fetch_add(child.join().unwrap());
+        }
+    });
+    child.join_ok();
+    assert_eq!(sum.get(), 160);
 }
 
 fn children_know_a_tid_of_their_own() {

@@ -316,9 +316,9 @@ fn next_order(socket: BorrowedFd<'_>) -> Option<io::Result<Vec<OwnedFd>>> {
         match socket::receive(socket, &mut is_last) {
             Ok((0, _)) => return None,
             Ok((_, files)) => {
-                if let Ok(order) = &mut order {
-                    order.extend(files);
-                }
+                // A server without a standard stream would be given its number.
+                let files = files.into_iter().map(newborn::above_the_streams).collect::<io::Result<Vec<_>>>();
+                order = order.and_then(|order| Ok(order.into_iter().chain(files?).collect()));
             }
             Err(error) => order = Err(error),
         }
