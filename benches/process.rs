@@ -3,6 +3,9 @@
 //! `cargo bench --bench process` prints medians, over rounds that take turns, of the ratio within a round: absolute
 //! times differ between runs of one binary on a shared machine.
 
+#[path = "support/turns.rs"]
+mod turns;
+
 use std::{
     env,
     hint::black_box,
@@ -15,7 +18,7 @@ use nix::{
     sys::wait::waitpid,
     unistd::{ForkResult, Pid, fork},
 };
-use pshared::{Process, reap_now};
+use pshared::{Context, Process, functions, reap_now};
 
 /// Rounds for each contender, of [`STARTS`] starts.
 const ROUNDS: usize = 101;
@@ -26,11 +29,18 @@ const ENDED: usize = 1_000;
 /// Rounds of these.
 const REAPS: usize = 11;
 
+functions! {
+    static NOTHING: fn(()) -> () = |()| ();
+}
+
 fn main() {
+    pshared::init();
     if env::args().any(|argument| argument == "--test" || argument == "--list") {
         return;
     }
     Process::spawn(|| ()).expect("a child").join().expect("no value");
+    methods(0);
+    methods(1 << 30);
     started_and_joined(0);
     started_and_joined(1 << 30);
     reaped();
@@ -81,6 +91,30 @@ fn started_and_joined(resident: usize) {
         || timed(&|| Process::spawn(|| ()).expect("a child").join().expect("no value")),
         || timed(&|| _ = waitpid(bare(), None).expect("waitpid")),
     );
+    black_box(memory);
+}
+
+/// The start methods beside fork, then waitpid, of the same parent, with so many bytes resident. The fork server is
+/// made while they are not.
+fn methods(resident: usize) {
+    let server = Context::fork_server().expect("a fork server");
+    let memory = vec![1_u8; resident];
+    let timed = |starts: u32, one: &dyn Fn()| {
+        let begun = Instant::now();
+        (0..starts).for_each(|_| one());
+        begun.elapsed().as_secs_f64() * 1e6 / f64::from(starts)
+    };
+    let (starts, rounds) = if resident == 0 { (10, 15) } else { (1, 7) };
+    let started = |context: &Context| context.start(&NOTHING, ()).expect("a child").join().expect("no value");
+    let contenders: [turns::Contender<'_>; 4] = [
+        ("bare fork + waitpid", &|| timed(starts, &|| _ = waitpid(bare(), None).expect("waitpid"))),
+        ("fork", &|| timed(starts, &|| started(&Context::fork()))),
+        ("fork server", &|| timed(starts, &|| started(&server))),
+        ("spawn", &|| timed(starts.div_ceil(5), &|| started(&Context::spawn()))),
+    ];
+    let times = turns::take(rounds, &contenders, 0);
+    let names = contenders.map(|(name, _)| name);
+    turns::report(&format!("start + join, {} MiB resident", resident >> 20), "us", &names, &times, 0, 2);
     black_box(memory);
 }
 

@@ -25,7 +25,7 @@
 //! | `value`     | [`Value`](crate::Value), [`Atomic`](crate::Atomic), [`Array`](crate::Array)                |
 //! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue); leases, [`JoinableQueue`](crate::JoinableQueue) |
 //! | `pipe`      | [`pipe`](crate::pipe), [`duplex`](crate::duplex): sockets, each its first user's           |
-//! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): fork, watch, reap                |
+//! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): start, watch, reap               |
 //!
 //! # Vocabulary
 //! - *owner*, *waiters*, *owner died*, *consistent*: as POSIX says of robust mutexes.
@@ -99,6 +99,13 @@
 //!   in its place and wakes who sleeps on it. Receivers that sleep watch the words of all places that are held.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
 //!   pidfd; its value and its panic come home in a memfd.
+//! - **Handles** (`region/luggage.rs`). A handle that is serialised is a number in a table that only handles make; the
+//!   table and the regions' descriptors go beside the message. It means nothing elsewhere.
+//! - **Spawn** (`process/reexec.rs`). fork and exec of this program's own file; the order, a memfd, and what it names
+//!   stay open, and nothing else. `init` in `main` follows it. Who has not called it starts nothing.
+//! - **Fork server** (`process/server.rs`). It forks with CLONE_PARENT: the child is the asker's own, with a true
+//!   status and a true parent to watch, and the server's death is nobody's. The kernel writes the child's number into
+//!   a shared word in the call that forks, so after that death it is certain whether there is a child.
 //! - **Parent's end** (`process/watch.rs`). PR_SET_PDEATHSIG with SIGKILL where the main thread forked, whose end is
 //!   the process's; where another thread did, with a signal whose handler asks getppid, since that thread may end
 //!   first. Set before user code, and then checked against the number that the parent had before the fork.
@@ -166,6 +173,8 @@
 //! | `pipe.greeted`                | a greeting of the dead, an end that is nobody's | the other end forgets it            |
 //! | `pipe.owned`                  | an end of the dead                             | the other end has the pidfd          |
 //! | `pipe.looked`                 | a copy of a message in a dead process          | nobody: its end has gone             |
+//! | `server.asked`                | a request, and no child                         | the asker sends it to another server  |
+//! | `server.born`                 | a child, and no answer                          | the asker finds its number in the word |
 //! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
 //!
 //! # Where this differs from the sketches it grew from, and why
@@ -188,6 +197,8 @@
 //! - A commit wakes all who sleep on its doorbell, which is the head of the line and whoever waits for several things.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
+//! - A fork server's children are children of who asked, by a clone that libc does not offer; the sketch had it pass on
+//!   statuses, which its death would lose, and its children would have needed a second watch.
 //!
 //! # Proofs
 //! | command       | shows                                                                                            |
@@ -211,3 +222,4 @@
 //! | a wake for a pending word with owner 0      | 6.2, backported; probed   | waits are cut into slices of 100 ms   |
 //! | futex waits of io_uring, allowed            | 6.7                       | no wait for words and descriptors at once |
 //! | PIDFD_GET_INFO with the exit status         | 6.15                      | the record that the child left        |
+//! | PR_GET_TID_ADDRESS (glibc)                  | 3.5, configured           | no fork server                        |

@@ -17,7 +17,8 @@
 //! | a change to what a lock guards    | [`Condition`]                                                    |
 //! | what is done or made once         | [`Once`], [`OnceValue`]                                          |
 //! | to wait for any of several        | [`wait_any`]                                                     |
-//! | a process to run it in            | [`Process`]                                                      |
+//! | a process to run it in            | [`Process`]; by another start method [`Context`]                 |
+//! | processes that are to go on       | [`Supervisor`]                                                   |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
 //! Objects made by `new` are inherited by children that are forked afterwards. A clone is another handle to the same
@@ -46,10 +47,10 @@ mod sync;
 mod value;
 
 pub use error::{
-    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
-    OnceError, PipeRecvError, PipeSendError, QueueEntryError, RecvError, RecvTimeoutError, RegionError,
-    ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError,
-    TaskDoneError, TryRecvError, TrySendError, WaitAnyError,
+    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, HandleError, LockError,
+    NewBarrierError, OnceError, PipeRecvError, PipeSendError, QueueEntryError, RecvError, RecvTimeoutError,
+    RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError,
+    SpawnError, TaskDoneError, TryRecvError, TrySendError, WaitAnyError,
 };
 #[cfg(not(loom))]
 pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
@@ -59,9 +60,10 @@ pub use primitive::Deadline;
 pub use primitive::{Mutant, set_mutant};
 #[cfg(not(loom))]
 pub use process::{
-    Builder, Child, CurrentProcess, ExitStatus, JoinError, JoinTimeoutError, Limit, NotParent, OnDrop,
-    PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope, ScopeError, Stream, Usage, active_children,
-    current_process, parent_process, reap_now, scope,
+    Builder, Child, Context, CurrentProcess, ExitStatus, Failure, Finalizer, Function, JoinError,
+    JoinTimeoutError, Limit, NotParent, OnDrop, PanicLocation, ParentProcess, Process, Reaped, Reaper, Scope,
+    ScopeError, Strategy, Stream, SuperviseError, Supervised, Supervisor, Usage, active_children, after_fork,
+    current_process, init, parent_process, reap_now, scope,
 };
 pub use queue::{
     Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue,

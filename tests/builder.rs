@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         a_child_killed_before_it_was_ready_is_a_child_that_was_killed,
         many_settings_at_once_hold,
         a_dropped_handle_does_as_it_was_told,
-        a_daemons_drop_detaches,
+        a_daemons_drop_terminates_unless_told,
         builders_leave_no_descriptors,
     ];
     support::main_where(tests, &[("a_child_becomes_another_user_and_leaves_its_groups", support::needs_root)])
@@ -434,8 +434,12 @@ fn a_dropped_handle_does_as_it_was_told() {
     assert!(slot.as_ref().unwrap().is_alive());
 }
 
-fn a_daemons_drop_detaches() {
+fn a_daemons_drop_terminates_unless_told() {
     let daemon = Process::builder().daemon(true).spawn(sleep_for_ever).unwrap();
+    let child = daemon.child().clone();
+    drop(daemon);
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+    let daemon = Process::builder().daemon(true).on_drop(OnDrop::Detach).spawn(sleep_for_ever).unwrap();
     let child = daemon.child().clone();
     drop(daemon);
     assert!(child.is_alive() && child.is_daemon());

@@ -50,7 +50,7 @@ fn told(name: &str, input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const QUIET: [(&str, &str); 11] = [
+const QUIET: [(&str, &str); 12] = [
     ("cache_by_pid", "opened by MainProcess\nopened by Process-1\nopened by MainProcess\n"),
     ("list_by_queue", "(42, None, \"hello\")\n"),
     ("million_bytes", "joined, sent: true, then 1000000 bytes read\n"),
@@ -62,6 +62,7 @@ const QUIET: [(&str, &str); 11] = [
     ("reap_by_polling", "all went well: true\n"),
     ("reap_on_end", "child 1 exited with 1\nchild 2 exited with 2\nchild 3 exited with 3\n"),
     ("shared_value", "3.1415927\n[0, -1, -2, -3, -4, -5, -6, -7, -8, -9]\n"),
+    ("start_methods", "hello fork\nhello spawn\nhello fork server\n"),
     ("unchanged_variable", "in the child [1, 2, 3, 4]\nin the parent [1, 2, 3]\n"),
     ("who_am_i", "MainProcess: parent None\nbob: parent MainProcess\nboth agree: true\n"),
     ("worker_type", "greeter of ann: hello ann\ngreeter of bob: hello bob\n"),

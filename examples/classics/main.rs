@@ -12,6 +12,7 @@ mod outlives;
 mod reap_by_polling;
 mod reap_on_end;
 mod shared_value;
+mod start_methods;
 mod ten_children;
 mod unchanged_variable;
 mod who_am_i;
@@ -25,7 +26,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// A name, and what it runs.
 type Classic = (&'static str, fn() -> Outcome);
 
-const CLASSICS: [Classic; 14] = [
+const CLASSICS: [Classic; 15] = [
     ("cache_by_pid", cache_by_pid::run),
     ("empty_stdin", empty_stdin::run),
     ("list_by_queue", list_by_queue::run),
@@ -36,6 +37,7 @@ const CLASSICS: [Classic; 14] = [
     ("reap_by_polling", reap_by_polling::run),
     ("reap_on_end", reap_on_end::run),
     ("shared_value", shared_value::run),
+    ("start_methods", start_methods::run),
     ("ten_children", ten_children::run),
     ("unchanged_variable", unchanged_variable::run),
     ("who_am_i", who_am_i::run),
@@ -43,6 +45,8 @@ const CLASSICS: [Classic; 14] = [
 ];
 
 pub(crate) fn main() -> ExitCode {
+    // For `start_methods`: a child that is begun anew goes no further.
+    pshared::init();
     let asked = env::args().nth(1);
     let Some((_, run)) = CLASSICS.iter().find(|(name, _)| Some(*name) == asked.as_deref()) else {
         CLASSICS.iter().for_each(|(name, _)| println!("{name}"));

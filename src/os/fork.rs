@@ -1,8 +1,9 @@
 //! fork(2) by libc, so that the child has a robust list and a TID of its own, with no signal in between.
 //!
-//! Sources: fork(2), pthread_atfork(3), signal-safety(7), proc_pid_task(5), proc_pid_stat(5), _exit(2), wait(2).
+//! Sources: fork(2), clone(2), set_tid_address(2), PR_GET_TID_ADDRESS(2const), glibc's sysdeps/nptl/_Fork.c,
+//! pthread_atfork(3), signal-safety(7), proc_pid_task(5), proc_pid_stat(5), _exit(2), wait(2).
 
-use std::{fs, io, os::linux::fs::MetadataExt};
+use std::{fs, io, os::linux::fs::MetadataExt, ptr};
 
 use nix::{
     errno::Errno,
@@ -13,6 +14,8 @@ use nix::{
     },
     unistd::{ForkResult, Pid},
 };
+
+use crate::os::robust_list;
 
 /// Which side of a fork we are on.
 #[derive(Debug)]
@@ -40,6 +43,72 @@ pub(crate) unsafe fn fork() -> io::Result<Side> {
         ForkResult::Child => unreachable!("the child went its way"),
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
     }
+}
+
+/// Where libc keeps the number of the calling thread.
+///
+/// The kernel knows: it clears it when the thread ends. On musl that is another word, which is seen by its value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TidAddress(*mut libc::pid_t);
+
+impl TidAddress {
+    /// # Errors
+    /// What prctl(2) says, in a kernel without checkpoints; ENOTSUP where libc keeps the number elsewhere.
+    pub(crate) fn of_this_thread() -> io::Result<TidAddress> {
+        let mut address: *mut libc::pid_t = ptr::null_mut();
+        // SAFETY: a pointer of ours to write to; the kernel's word is mapped as long as the thread lives.
+        unsafe {
+            Errno::result(libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut address))?;
+            if address.is_null() || address.read() != libc::gettid() {
+                return Err(Errno::ENOTSUP.into());
+            }
+        }
+        Ok(TidAddress(address))
+    }
+}
+
+/// Forks a child of this process's *parent*, with every signal blocked, as [`fork`]. The kernel writes its number to
+/// `number` before it runs.
+///
+/// libc cannot do this, so what its fork does in the child is done here: the thread's number, by the kernel, and the
+/// robust list, which is empty and registered anew. Locks of libc's are free, since there is one thread. What is *not*
+/// done: handlers of pthread_atfork(3) do not run; ours is the caller's to call.
+///
+/// # Safety
+/// This process has one thread, whose address `tid` is, and which holds no robust lock. `number` is a word that stays
+/// mapped.
+pub(crate) unsafe fn fork_for_parent(number: *mut u32, tid: TidAddress) -> io::Result<Side> {
+    let head = robust_list::head()?;
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    let flags = libc::CLONE_PARENT
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_SETTID
+        | libc::CLONE_CHILD_CLEARTID;
+    let flags = (flags | libc::SIGCHLD) as libc::c_long;
+    let (number, tid) = (number as libc::c_long, tid.0 as libc::c_long);
+    // The order of the last two differs between machines; one of them is for a flag that is not set.
+    // SAFETY: without a stack of its own the child goes on on a copy of ours; the rest as the caller vouches.
+    let forked = unsafe {
+        if cfg!(target_arch = "s390x") {
+            libc::syscall(libc::SYS_clone, 0 as libc::c_long, flags, number, tid, tid)
+        } else {
+            libc::syscall(libc::SYS_clone, flags, 0 as libc::c_long, number, tid, tid)
+        }
+    };
+    if forked == 0 {
+        // SAFETY: the head of the only thread, at the address where its original had it.
+        unsafe {
+            (*head).list = head.cast();
+            (*head).pending = ptr::null_mut();
+            libc::syscall(libc::SYS_set_robust_list, head, size_of::<robust_list::Head>());
+        }
+        return Ok(Side::Child(before));
+    }
+    let refused = io::Error::last_os_error();
+    // A mask that was read a moment ago can be set again.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    if forked < 0 { Err(refused) } else { Ok(Side::Parent(Pid::from_raw(forked as i32))) }
 }
 
 /// How many threads this process has, by the link count of its task directory: one system call.
@@ -82,6 +151,12 @@ fn is_leaving(stat: &str) -> bool {
 pub(crate) fn leave(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it is used again.
     unsafe { libc::_exit(code) }
+}
+
+/// Has `handler` run when this process, or a copy of it, ends by exit(3).
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: a function for as long as the program lives. Refused only for want of memory; then it does not run.
+    unsafe { libc::atexit(handler) };
 }
 
 /// Gives this process an empty standard input. Needs no free descriptor, since 0 is the lowest there is.

@@ -7,8 +7,13 @@
 //! Sources: memfd_create(2), fallocate(2), fcntl(2) on seals, proc_meminfo(5).
 
 use std::{
-    fs, io,
-    os::fd::{AsRawFd, OwnedFd},
+    ffi::CStr,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        linux::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -58,9 +63,17 @@ pub(crate) fn sealed_memfd(size: usize) -> Result<OwnedFd, Refusal> {
     Ok(fd)
 }
 
+/// The size of what [`sealed_memfd`] made; none if the file can still change its size.
+pub(crate) fn sealed_size(fd: &OwnedFd) -> io::Result<Option<usize>> {
+    let seals = fcntl(fd, FcntlArg::F_GET_SEALS)?;
+    let needed = (SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW).bits();
+    let size = File::from(fd.try_clone()?).metadata()?.st_size();
+    Ok((seals & needed == needed).then_some(size as usize))
+}
+
 /// An empty memfd that grows as it is written to.
-pub(crate) fn growing_memfd() -> io::Result<OwnedFd> {
-    Ok(memfd_create(c"pshared-result", MFdFlags::MFD_CLOEXEC)?)
+pub(crate) fn growing_memfd(name: &CStr) -> io::Result<OwnedFd> {
+    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
 }
 
 /// Maps the first `size` bytes of `fd`, readable, writable and shared.

@@ -2,6 +2,7 @@
 //! returns what the kernel said.
 
 pub(crate) mod clock;
+pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod map;
@@ -11,4 +12,5 @@ pub(crate) mod pidfd;
 pub(crate) mod random;
 pub(crate) mod readiness;
 pub(crate) mod robust_list;
+pub(crate) mod socket;
 pub(crate) mod uring;

@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     libc,
-    sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+    sys::signal::{SigSet, SigmaskHow, sigprocmask},
 };
 
 unsafe extern "C" {
@@ -125,11 +125,9 @@ pub(crate) fn set_mask(mask: &SigSet) -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)?)
 }
 
-/// Blocks SIGCHLD in the calling thread.
-pub(crate) fn block_sigchld() -> io::Result<()> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGCHLD);
-    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?)
+/// Blocks these signals too in the calling thread.
+pub(crate) fn block(mask: &SigSet) -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(mask), None)?)
 }
 
 /// Asks the kernel for `signal` when the thread ends that is this process's parent.
@@ -182,6 +180,23 @@ pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) -> io::Result<()>
     }
 }
 
+/// Ignores `signal`; says what was done with it before.
+pub(crate) fn ignore(signal: i32) -> io::Result<libc::sigaction> {
+    // SAFETY: an all-zero sigaction is a valid one.
+    unsafe {
+        let (mut ignored, mut before): (libc::sigaction, libc::sigaction) = std::mem::zeroed();
+        ignored.sa_sigaction = libc::SIG_IGN;
+        done(libc::sigaction(signal, &ignored, &mut before))?;
+        Ok(before)
+    }
+}
+
+/// Does with `signal` as before.
+pub(crate) fn restore(signal: i32, before: libc::sigaction) -> io::Result<()> {
+    // SAFETY: what sigaction said once; its handler, if it has one, is there still.
+    done(unsafe { libc::sigaction(signal, &before, std::ptr::null_mut()) })
+}
+
 /// The mask without this signal, which may be a real-time one.
 pub(crate) fn without(mask: &SigSet, signal: i32) -> SigSet {
     let mut raw = *mask.as_ref();
@@ -201,6 +216,21 @@ pub(crate) fn mask_of(signals: &[i32]) -> io::Result<SigSet> {
     }
     // SAFETY: a set that libc made.
     Ok(unsafe { SigSet::from_sigset_t_unchecked(raw) })
+}
+
+/// The signals that the calling thread blocks.
+pub(crate) fn mask() -> io::Result<SigSet> {
+    let mut now = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, None, Some(&mut now))?;
+    Ok(now)
+}
+
+/// The numbers in a mask, real-time signals too.
+pub(crate) fn members(mask: &SigSet) -> Vec<i32> {
+    // SAFETY: a set that libc made, and numbers that the call checks.
+    (1..=libc::SIGRTMAX())
+        .filter(|&signal| unsafe { libc::sigismember(mask.as_ref(), signal) } == 1)
+        .collect()
 }
 
 /// From now on this process adopts the orphans among its descendants.

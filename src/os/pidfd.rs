@@ -89,7 +89,15 @@ pub(crate) fn wait_end(process: BorrowedFd<'_>, deadline: Option<Deadline>) -> i
     Ok(readiness::wait_ready(&mut [readiness::readable(process)], deadline)? > 0)
 }
 
-/// Reaps the process if it has ended. `Err(ECHILD)` means that somebody else reaped it, or that it is no child of ours.
+/// Whether the process has ended, and is a child of ours that nobody has reaped: it stays so. `Err(ECHILD)` as for
+/// [`reap`]; and a stop that a tracer is to see is left to it.
+pub(crate) fn is_to_reap(process: BorrowedFd<'_>) -> io::Result<bool> {
+    let options = libc::WNOWAIT | libc::__WALL;
+    Ok(wait(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, options)?.is_some())
+}
+
+/// Reaps the process, which has ended. `Err(ECHILD)` means that somebody else reaped it, or that it is no child of
+/// ours.
 pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Option<(Ended, Account)>> {
     let ended = wait(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, libc::__WALL)?;
     Ok(ended.map(|(_, ended, account)| (ended, account)))
@@ -131,7 +139,11 @@ fn wait(kind: libc::idtype_t, id: libc::id_t, options: i32) -> io::Result<Option
         }
         let ended = match info.si_code {
             libc::CLD_EXITED => Ended::Exited(status),
-            code => Ended::Killed { signal: status, core: code == libc::CLD_DUMPED },
+            code @ (libc::CLD_KILLED | libc::CLD_DUMPED) => {
+                Ended::Killed { signal: status, core: code == libc::CLD_DUMPED }
+            }
+            // A stop of one that this process traces is told to every wait.
+            _ => return Ok(None),
         };
         return Ok(Some((Pid::from_raw(pid), ended, Account::new(&usage))));
     }

@@ -6,7 +6,7 @@ use std::{
     ptr,
 };
 
-use nix::{errno::Errno, libc};
+use nix::{errno::Errno, libc, sys::signal::SigSet};
 
 use crate::os::clock::Deadline;
 
@@ -71,15 +71,12 @@ pub(crate) fn remove(set: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<()
     Ok(())
 }
 
-/// A descriptor that can be read while a SIGCHLD is pending that the calling thread has blocked.
-pub(crate) fn sigchld() -> io::Result<OwnedFd> {
-    // SAFETY: a set of ours; the descriptor is new and nobody else has it.
+/// A descriptor that can be read while one of these signals is pending, which the calling thread has blocked.
+pub(crate) fn signals(signals: &SigSet) -> io::Result<OwnedFd> {
+    // SAFETY: a set that libc made; the descriptor is new and nobody else has it.
     unsafe {
-        let mut signals: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut signals);
-        libc::sigaddset(&mut signals, libc::SIGCHLD);
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        let file = Errno::result(libc::signalfd(-1, &signals, flags))?;
+        let file = Errno::result(libc::signalfd(-1, signals.as_ref(), flags))?;
         Ok(OwnedFd::from_raw_fd(file))
     }
 }

@@ -22,7 +22,9 @@ pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
 };
-pub(crate) use robust::{Me, RobustWord, lineage, me, me_if, owned_here, robust_support, signature};
+pub(crate) use robust::{
+    Me, RobustWord, after_fork_in_child, lineage, me, me_if, owned_here, robust_support, signature,
+};
 
 /// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us.
 pub(crate) const SPINS: u32 = 100;

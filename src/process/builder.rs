@@ -1,30 +1,19 @@
 //! [`Builder`]: what a child is to be like before it runs anything of its user's.
-//!
-//! All that needs memory is made ready by the parent ([`Settings::prepare`]); the child makes system calls alone
-//! ([`Prepared::apply`]), in the order of the fields of [`Prepared`]: the limits while it may still raise them, user
-//! and group after all that may need the old ones' rights, and the directory as whom it will be.
 
 use std::{
-    collections::BTreeMap,
-    env,
-    ffi::{CString, OsStr, OsString, c_char},
+    ffi::OsStr,
     fs::File,
-    io::{self, ErrorKind, PipeReader, PipeWriter},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
-    },
-    path::{Path, PathBuf},
-    ptr,
+    io::{PipeReader, PipeWriter},
+    os::fd::OwnedFd,
+    path::Path,
 };
 
-use nix::{libc, sys::signal::SigSet};
+use nix::libc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::SpawnError,
-    os::{fork, newborn},
-    process::{OnDrop, Process, spawn},
+    process::{OnDrop, Process, settings::Settings, spawn},
 };
 
 /// What one of a child's standard streams is.
@@ -134,25 +123,8 @@ pub struct Builder {
     pub(super) name: Option<String>,
     pub(super) daemon: Option<bool>,
     pub(super) outlive_parent: bool,
-    pub(super) on_drop: OnDrop,
+    pub(super) on_drop: Option<OnDrop>,
     pub(super) settings: Settings,
-}
-
-/// What is set in the child, and may be refused there.
-#[derive(Debug, Default)]
-pub(super) struct Settings {
-    clear_environment: bool,
-    environment: BTreeMap<OsString, Option<OsString>>,
-    directory: Option<PathBuf>,
-    streams: [Option<Stream>; 3],
-    mask: Option<Vec<i32>>,
-    session: bool,
-    group: Option<i32>,
-    limits: Vec<(Limit, u64)>,
-    cpus: Option<Vec<usize>>,
-    nice: Option<i32>,
-    gid: Option<u32>,
-    uid: Option<u32>,
 }
 
 impl Process {
@@ -170,7 +142,8 @@ impl Builder {
     }
 
     /// Makes it a daemon or not, else it is what this process is. A daemon ends when its parent ends, in whatever way,
-    /// and whatever [`outlive_parent`](Builder::outlive_parent) says. Unlike Python's it may have children.
+    /// and whatever [`outlive_parent`](Builder::outlive_parent) says; and it is told to end when its handle is dropped
+    /// ([`on_drop`](Builder::on_drop)). Unlike Python's it may have children.
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = Some(daemon);
         self
@@ -192,9 +165,10 @@ impl Builder {
         self
     }
 
-    /// What the drop of its handle does.
+    /// What the drop of its handle does: [`OnDrop::Terminate`] for a daemon, else [`OnDrop::Detach`], unless this says
+    /// otherwise.
     pub fn on_drop(mut self, action: OnDrop) -> Builder {
-        self.on_drop = action;
+        self.on_drop = Some(action);
         self
     }
 
@@ -219,26 +193,26 @@ impl Builder {
 
     /// Its working directory.
     pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Builder {
-        self.settings.directory = Some(directory.as_ref().into());
+        self.settings.directory = Some(directory.as_ref().as_os_str().to_owned());
         self
     }
 
     /// Its standard input. A child that reads a pipe to its end must close its own copy of the other end, which it has
     /// from this process as everything else. What std had read ahead in this process, the child has a copy of.
     pub fn stdin(mut self, stream: impl Into<Stream>) -> Builder {
-        self.settings.streams[0] = Some(stream.into());
+        self.settings.streams[0] = Some(stream.into().into());
         self
     }
 
     /// Its standard output.
     pub fn stdout(mut self, stream: impl Into<Stream>) -> Builder {
-        self.settings.streams[1] = Some(stream.into());
+        self.settings.streams[1] = Some(stream.into().into());
         self
     }
 
     /// Its standard error output.
     pub fn stderr(mut self, stream: impl Into<Stream>) -> Builder {
-        self.settings.streams[2] = Some(stream.into());
+        self.settings.streams[2] = Some(stream.into().into());
         self
     }
 
@@ -265,7 +239,7 @@ impl Builder {
     /// Limits what it may use; the limit cannot be raised again.
     #[doc(alias = "rlimit")]
     pub fn limit(mut self, limit: Limit, value: u64) -> Builder {
-        self.settings.limits.push((limit, value));
+        self.settings.limits.push((limit.number(), value));
         self
     }
 
@@ -326,193 +300,5 @@ impl Builder {
     {
         // SAFETY: passed on.
         unsafe { spawn::start(self, closure) }
-    }
-}
-
-/// Settings that may be refused, as the child calls them when it tells its parent which.
-pub(super) const NAMES: [&str; 11] = [
-    "environment",
-    "standard streams",
-    "signal mask",
-    "session",
-    "process group",
-    "limits",
-    "affinity",
-    "niceness",
-    "group",
-    "user",
-    "working directory",
-];
-
-/// Which setting was refused, by its place in [`NAMES`], and why.
-pub(super) type Refused = (u8, io::Error);
-
-/// [`Settings`], ready to be made true by system calls alone.
-pub(super) struct Prepared {
-    environment: Option<Environment>,
-    streams: [Option<Stream>; 3],
-    mask: Option<SigSet>,
-    session: bool,
-    group: Option<i32>,
-    limits: Vec<(Limit, u64)>,
-    cpus: Option<libc::cpu_set_t>,
-    nice: Option<i32>,
-    gid: Option<u32>,
-    uid: Option<u32>,
-    directory: Option<CString>,
-    /// Whether anything was asked for at all.
-    pub(super) plain: bool,
-}
-
-/// The strings of an environment, and the list of them that the kernel's and libc's conventions ask for.
-struct Environment {
-    _entries: Vec<CString>,
-    list: Vec<*const c_char>,
-}
-
-fn invalid(text: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, text)
-}
-
-impl Settings {
-    fn is_plain(&self) -> bool {
-        let streams = self.streams.iter().all(Option::is_none);
-        let surroundings = !self.clear_environment && self.environment.is_empty() && self.directory.is_none();
-        let standing = self.mask.is_none() && !self.session && self.group.is_none() && self.nice.is_none();
-        let rights =
-            self.limits.is_empty() && self.cpus.is_none() && self.uid.is_none() && self.gid.is_none();
-        streams && surroundings && standing && rights
-    }
-
-    /// The parent's part.
-    pub(super) fn prepare(self) -> Result<Prepared, Refused> {
-        let plain = self.is_plain();
-        let changes_environment = self.clear_environment || !self.environment.is_empty();
-        let environment = if changes_environment {
-            Some(environment(self.clear_environment, self.environment).map_err(|error| (0, error))?)
-        } else {
-            None
-        };
-        let mut streams = self.streams;
-        for stream in &mut streams {
-            // What lies where a stream will be would be overwritten before its turn.
-            *stream = match stream.take() {
-                Some(Stream::File(file)) => {
-                    Some(Stream::File(newborn::above_the_streams(file).map_err(|error| (1, error))?))
-                }
-                other => other,
-            };
-        }
-        let mask =
-            self.mask.map(|signals| newborn::mask_of(&signals)).transpose().map_err(|error| (2, error))?;
-        let cpus = self.cpus.map(|cpus| cpu_set(&cpus)).transpose().map_err(|error| (6, error))?;
-        let directory = self.directory.map(|path| CString::new(path.into_os_string().into_vec()));
-        let directory = directory.transpose().map_err(|error| (10, error.into()))?;
-        let Settings { session, group, limits, nice, gid, uid, .. } = self;
-        Ok(Prepared {
-            environment,
-            streams,
-            mask,
-            session,
-            group,
-            limits,
-            cpus,
-            nice,
-            gid,
-            uid,
-            directory,
-            plain,
-        })
-    }
-}
-
-/// This process's environment with the changes.
-fn environment(clear: bool, changes: BTreeMap<OsString, Option<OsString>>) -> io::Result<Environment> {
-    let mut entries = Vec::new();
-    if !clear {
-        let kept = env::vars_os().filter(|(key, _)| !changes.contains_key(key));
-        entries.extend(kept);
-    }
-    for (key, value) in changes {
-        if key.is_empty() || key.as_bytes().contains(&b'=') {
-            return Err(invalid("a name of a variable is empty or has a `=` in it"));
-        }
-        if let Some(value) = value {
-            entries.push((key, value));
-        }
-    }
-    let entry =
-        |(key, value): (OsString, OsString)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat());
-    let entries = entries.into_iter().map(entry).collect::<Result<Vec<CString>, _>>()?;
-    let list = entries.iter().map(|entry| entry.as_ptr()).chain([ptr::null()]).collect();
-    Ok(Environment { _entries: entries, list })
-}
-
-fn cpu_set(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
-    // SAFETY: an all-zero set is the empty one.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for &cpu in cpus {
-        if cpu >= libc::CPU_SETSIZE as usize {
-            return Err(invalid("there is no such CPU"));
-        }
-        // SAFETY: the number is in range, and the set ours.
-        unsafe { libc::CPU_SET(cpu, &mut set) };
-    }
-    Ok(set)
-}
-
-impl Prepared {
-    /// The child's part: makes them true. `mask` is the one to set at last.
-    pub(super) fn apply(&mut self, mask: &mut SigSet) -> Result<(), Refused> {
-        let at = |place: u8| move |error: io::Error| (place, error);
-        if let Some(environment) = &self.environment {
-            // SAFETY: the child never frees what it found at its birth, and has one thread.
-            unsafe { newborn::set_environment(&environment.list) };
-        }
-        for (number, stream) in self.streams.iter_mut().enumerate() {
-            let number = number as i32;
-            match (number, stream.take()) {
-                // A child that keeps its parent's input for want of /dev/null is worse off, but not lost.
-                (0, None) => drop(fork::empty_stdin()),
-                (_, None | Some(Stream::Inherit)) => {}
-                (0, Some(Stream::Null)) => fork::empty_stdin().map_err(at(1))?,
-                (_, Some(Stream::Null)) => {
-                    let null = File::options().write(true).open("/dev/null").map_err(at(1))?;
-                    newborn::redirect(null.as_fd(), number).map_err(at(1))?;
-                }
-                (_, Some(Stream::File(file))) => newborn::redirect(file.as_fd(), number).map_err(at(1))?,
-            }
-        }
-        if let Some(asked) = self.mask {
-            *mask = asked;
-        }
-        if self.session {
-            newborn::new_session().map_err(at(3))?;
-        }
-        if let Some(group) = self.group {
-            newborn::join_group(group).map_err(at(4))?;
-        }
-        for &(limit, value) in &self.limits {
-            newborn::limit(limit.number(), value).map_err(at(5))?;
-        }
-        if let Some(cpus) = &self.cpus {
-            newborn::run_on(cpus).map_err(at(6))?;
-        }
-        if let Some(increment) = self.nice {
-            newborn::nice(increment).map_err(at(7))?;
-        }
-        if self.gid.is_some() || self.uid.is_some() {
-            newborn::leave_groups().map_err(at(8))?;
-        }
-        if let Some(gid) = self.gid {
-            newborn::become_group(gid).map_err(at(8))?;
-        }
-        if let Some(uid) = self.uid {
-            newborn::become_user(uid).map_err(at(9))?;
-        }
-        if let Some(directory) = &self.directory {
-            newborn::change_directory(directory).map_err(at(10))?;
-        }
-        Ok(())
     }
 }

@@ -24,7 +24,12 @@ use crate::{
         readiness,
     },
     primitive::{AcqRel, Acquire, AtomicU32, Deadline, lineage},
-    process::{ExitStatus, NotParent, Usage, here, record::Record, tree},
+    process::{
+        ExitStatus, NotParent, Usage,
+        here::{self, Identity},
+        record::Record,
+        tree,
+    },
 };
 
 /// A child process, whatever it computes: watches it, signals it, learns how it ended.
@@ -44,8 +49,7 @@ struct Inner {
     pid: Pid,
     pidfd: OwnedFd,
     record: Record,
-    name: String,
-    daemon: bool,
+    identity: Identity,
     lineage: u32,
     end: Mutex<Option<End>>,
     claimed: AtomicU32,
@@ -59,9 +63,9 @@ struct End {
 }
 
 impl Child {
-    pub(crate) fn new(pid: Pid, pidfd: OwnedFd, record: Record, name: String, daemon: bool) -> Child {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd, record: Record, identity: Identity) -> Child {
         let (end, claimed) = (Mutex::new(None), AtomicU32::new(0));
-        Child(Arc::new(Inner { pid, pidfd, record, name, daemon, lineage: lineage(), end, claimed }))
+        Child(Arc::new(Inner { pid, pidfd, record, identity, lineage: lineage(), end, claimed }))
     }
 
     /// Its process id. Once it has been reaped, a stranger may have the same.
@@ -72,13 +76,13 @@ impl Child {
 
     /// Its name: as the builder was told, else by ancestry, as in `Process-1:2`.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.identity.name
     }
 
     /// Whether it was started as a daemon, or by one.
     #[doc(alias = "daemon")]
     pub fn is_daemon(&self) -> bool {
-        self.0.daemon
+        self.0.identity.daemon
     }
 
     /// Waits until the process has ended, reaps it, and says how it ended. Later calls say the same at once.
@@ -122,6 +126,11 @@ impl Child {
     #[doc(alias = "exitcode")]
     #[doc(alias = "try_wait")]
     pub fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
+        self.status_now(false)
+    }
+
+    /// The same. `is_over`: it was seen to have ended, so it need not be asked whether.
+    pub(crate) fn status_now(&self, is_over: bool) -> io::Result<Option<ExitStatus>> {
         if !self.is_ours() {
             return Err(NotParent.into());
         }
@@ -129,7 +138,13 @@ impl Child {
         if let Some(end) = *end {
             return Ok(Some(end.status));
         }
-        let found = match pidfd::reap(self.as_fd()) {
+        let to_reap = if is_over { Ok(true) } else { pidfd::is_to_reap(self.as_fd()) };
+        let reaped = match to_reap {
+            Ok(true) => pidfd::reap(self.as_fd()),
+            Ok(false) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let found = match reaped {
             Ok(None) => return Ok(None),
             Ok(Some((ended, account))) => End { status: ended.into(), usage: Some(account.into()) },
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
@@ -157,6 +172,30 @@ impl Child {
             return None;
         }
         self.end().and_then(|end| end.usage)
+    }
+
+    /// What the process has used so far: its own, without what its children used. When it has ended, the same as
+    /// [`usage`](Child::usage), if that is known.
+    ///
+    /// Times come in the kernel's ticks of 10 ms or so. Looks at /proc, which must be that of this process's pid
+    /// namespace.
+    ///
+    /// # Errors
+    /// [`NotParent`] inside an [`io::Error`]; of kind [`io::ErrorKind::NotFound`] when somebody else reaped it; else
+    /// what the files in /proc say.
+    ///
+    /// # References
+    /// proc_pid_stat(5), proc_pid_status(5), proc_pid_io(5).
+    pub fn usage_so_far(&self) -> io::Result<Usage> {
+        if self.exit_status()?.is_none() {
+            let used = Usage::of_living(self.0.pid);
+            // Its number was its own all the time if nobody has reaped it.
+            if pidfd::send_signal(self.as_fd(), 0)? {
+                return used;
+            }
+            self.wait()?;
+        }
+        self.usage().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Whether the process is still running; never blocks. What has ended is reaped.
@@ -250,6 +289,11 @@ impl Child {
         tree::kill(self.0.pid, self.as_fd())
     }
 
+    /// Whether it is this crate's own affair.
+    pub(crate) fn is_service(&self) -> bool {
+        self.0.identity.service
+    }
+
     /// Whether this process started the child.
     pub(crate) fn is_ours(&self) -> bool {
         self.0.lineage == lineage()
@@ -299,7 +343,7 @@ impl Child {
             if !pidfd::wait_end(self.as_fd(), deadline)? {
                 return self.exit_status();
             }
-            if let Some(status) = self.exit_status()? {
+            if let Some(status) = self.status_now(true)? {
                 return Ok(Some(status));
             }
             // It has ended, and a tracer is to see it first.

@@ -148,5 +148,5 @@ impl ParentProcess {
 pub fn active_children() -> Vec<Child> {
     let here = here::here();
     here.reap();
-    here.listed().into_iter().filter(|child| child.is_ours()).collect()
+    here.listed().into_iter().filter(|child| child.is_ours() && !child.is_service()).collect()
 }

@@ -29,7 +29,7 @@ use std::cell::RefCell;
 use crate::{
     error::RegionError,
     primitive::{Acquire, AtomicU32, Release, lineage},
-    region::{Handle, Shareable, in_arena},
+    region::{Handle, Shareable, in_arena, portable},
     sync::{Patience, RawLock},
 };
 
@@ -56,10 +56,15 @@ thread_local! {
 }
 
 /// The gate, shut for one start. Dropped, it lets the child of that start in to leave at once.
-pub(crate) struct ShutGate {
+pub(crate) struct ShutGate(Ticket);
+
+/// What the child of one start passes the gate with.
+#[derive(Clone)]
+pub(crate) struct Ticket {
     gate: Handle<Gate>,
     number: u32,
 }
+portable!(Ticket { gate, number });
 
 impl ShutGate {
     /// Shuts the calling thread's gate.
@@ -71,7 +76,7 @@ impl ShutGate {
                 keeper.take_if(|k| k.lineage == lineage() && k.gate.lock.lock(Patience::None).is_ok());
             let mut usable = usable?;
             usable.starts = usable.starts.wrapping_add(1);
-            let shut = ShutGate { gate: usable.gate.clone(), number: usable.starts };
+            let shut = ShutGate(Ticket { gate: usable.gate.clone(), number: usable.starts });
             *keeper = Some(usable);
             Some(shut)
         });
@@ -92,17 +97,24 @@ impl ShutGate {
         let keeper = Keeper { gate: gate.clone(), lineage: lineage(), starts: 1 };
         // A thread that is ending has no place to keep it.
         let _ = KEEPER.try_with(|kept| kept.try_borrow_mut().map(|mut kept| *kept = Some(keeper)));
-        Ok(ShutGate { gate, number: 1 })
+        Ok(ShutGate(Ticket { gate, number: 1 }))
     }
 
     /// Opens it: the parent can see the child.
     pub(crate) fn open(self) {
         // CRASH(gate.shut): the kernel frees the lock; the child does not find its number and leaves.
         // ORDERING(opened): Release, for the child's Acquire.
-        self.gate.opened.store(self.number, Release);
+        self.0.gate.opened.store(self.0.number, Release);
         // CRASH(gate.opened): the kernel frees the lock; the child finds its number and goes on.
     }
 
+    /// What the child needs to pass it.
+    pub(crate) fn ticket(&self) -> &Ticket {
+        &self.0
+    }
+}
+
+impl Ticket {
     /// The child's side: waits until the parent opened the gate, gave up, or died. Says whether to go on.
     pub(crate) fn pass(&self) -> bool {
         if self.is_open() {
@@ -123,7 +135,7 @@ impl ShutGate {
 
 impl Drop for ShutGate {
     fn drop(&mut self) {
-        self.gate.lock.unlock();
+        self.0.gate.lock.unlock();
     }
 }
 
@@ -136,40 +148,39 @@ mod tests {
     #[test]
     fn a_gate_serves_one_start_after_the_other() {
         let first = ShutGate::new().unwrap();
-        let (gate, number) = (&raw const *first.gate, first.number);
-        assert!(!first.is_open());
+        let (gate, number) = (&raw const *first.0.gate, first.0.number);
+        assert!(!first.0.is_open());
         first.open();
         let second = ShutGate::new().unwrap();
-        assert_eq!((&raw const *second.gate, second.number), (gate, number + 1));
-        assert!(!second.is_open());
+        assert_eq!((&raw const *second.0.gate, second.0.number), (gate, number + 1));
+        assert!(!second.0.is_open());
     }
 
     #[test]
     fn a_late_child_finds_its_number_though_the_gate_is_shut_again() {
         let first = ShutGate::new().unwrap();
-        let late = ShutGate { gate: first.gate.clone(), number: first.number };
+        let late = first.ticket().clone();
         first.open();
         let _second = ShutGate::new().unwrap();
         assert!(late.pass());
-        std::mem::forget(late); // its lock is not ours to free
     }
 
     #[test]
     fn a_gate_whose_child_died_in_passing_serves_on() {
         let first = ShutGate::new().unwrap();
-        let gate = first.gate.clone();
+        let gate = first.0.gate.clone();
         first.open();
         // A thread that ends holding it stands for the child.
         let held =
             thread::scope(|scope| scope.spawn(|| gate.lock.lock(Patience::FOREVER).is_ok()).join().unwrap());
         assert!(held && gate.lock.state().owner_died());
-        assert_eq!(&raw const *ShutGate::new().unwrap().gate, &raw const *gate);
+        assert_eq!(&raw const *ShutGate::new().unwrap().0.gate, &raw const *gate);
     }
 
     #[test]
     fn a_gate_whose_child_stopped_in_passing_is_left_to_it() {
         let first = ShutGate::new().unwrap();
-        let gate = first.gate.clone();
+        let gate = first.0.gate.clone();
         first.open();
         let (holds, held) = mpsc::channel();
         let (end, ended) = mpsc::channel();
@@ -182,7 +193,7 @@ mod tests {
                 gate.lock.unlock();
             });
             assert!(held.recv().unwrap());
-            assert_ne!(&raw const *ShutGate::new().unwrap().gate, &raw const **gate);
+            assert_ne!(&raw const *ShutGate::new().unwrap().0.gate, &raw const **gate);
             let _ = end.send(());
             stopped.join().unwrap();
         });

@@ -27,16 +27,19 @@ pub enum OnDrop {
     Detach,
     /// Waits for its end.
     Join,
+    /// SIGTERM; it is reaped in passing. What a daemon is done by.
+    Terminate,
     /// SIGKILL, and waits for its end.
     Kill,
 }
 
 /// A child process that computes a `T`: a [`Child`], and its value.
 ///
-/// Made by [`Process::spawn`] and by [`Builder::spawn`](crate::Builder::spawn). Dropping the handle detaches, unless
-/// the builder said otherwise: the child goes on, nobody waits for it, and it is reaped in passing by a later spawn or
-/// drop, so that it does not stay a zombie. When its parent ends in whatever way, SIGKILL included, the child ends too,
-/// unless it was told to [outlive its parent](crate::Builder::outlive_parent).
+/// Made by [`Process::spawn`], by [`Builder::spawn`](crate::Builder::spawn) and by
+/// [`Context::start`](crate::Context::start). Dropping the handle detaches, unless it is a daemon's or the builder said
+/// otherwise: the child goes on, nobody waits for it, and it is reaped in passing by a later spawn or drop, so that it
+/// does not stay a zombie. When its parent ends in whatever way, SIGKILL included, the child ends too, unless it was
+/// told to [outlive its parent](crate::Builder::outlive_parent).
 ///
 /// A handle that a fork copied can look at the process and signal it, but not wait for it: that says
 /// [`NotParent`](crate::NotParent).
@@ -61,8 +64,17 @@ pub struct Process<T = ()> {
 }
 
 impl<T> Process<T> {
-    pub(crate) fn new(child: Child, on_drop: OnDrop) -> Process<T> {
+    /// What the drop does unless it was said is the child's nature.
+    pub(crate) fn new(child: Child, on_drop: Option<OnDrop>) -> Process<T> {
+        let usual = if child.is_daemon() { OnDrop::Terminate } else { OnDrop::Detach };
+        let on_drop = on_drop.unwrap_or(usual);
         Process { child, on_drop, _value: PhantomData }
+    }
+
+    /// The child alone, whose handle's drop does nothing.
+    pub(super) fn detached(mut self) -> Child {
+        self.on_drop = OnDrop::Detach;
+        self.child.clone()
     }
 
     /// A handle that knows nothing of the value, and whose drop does nothing.
@@ -172,6 +184,7 @@ impl<T> Drop for Process<T> {
         match self.on_drop {
             OnDrop::Detach => {}
             OnDrop::Join => drop(self.child.wait()),
+            OnDrop::Terminate => drop(self.child.terminate()),
             OnDrop::Kill => drop(self.child.kill().and_then(|_| self.child.wait())),
         }
         here::here().reap();

@@ -17,10 +17,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     os::readiness,
-    primitive::{self, Acquire, AtomicU32, Deadline, Relaxed, Release, lineage},
-    process::{Child, ExitStatus},
+    primitive::{self, Acquire, AtomicU32, AtomicU64, Deadline, Relaxed, Release, lineage},
+    process::{Child, ExitStatus, hooks::Finalizers},
 };
 
 /// This process.
@@ -28,17 +30,21 @@ pub(crate) struct Here {
     pub(crate) identity: Identity,
     lineage: u32,
     started: AtomicU32,
+    pub(crate) finalizers: Finalizers,
+    registered: AtomicU64,
     children: Mutex<Children>,
 }
 
 /// Who a process is, to itself and to its children.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
     pub(crate) name: String,
     /// The numbers in a name by ancestry: the third child of the first child is `[1, 3]`.
     pub(crate) path: Vec<u32>,
     pub(crate) daemon: bool,
+    /// It is this crate's own affair, and nobody is told about it.
+    pub(crate) service: bool,
     /// Number and name of the process that started this one.
     pub(crate) parent: Option<(u32, String)>,
 }
@@ -77,7 +83,14 @@ fn begin(copied: Option<&'static Here>) -> &'static Here {
     let identity = match copied {
         None => {
             let name = "MainProcess".to_owned();
-            Identity { pid: process::id(), name, path: Vec::new(), daemon: false, parent: None }
+            Identity {
+                pid: process::id(),
+                name,
+                path: Vec::new(),
+                daemon: false,
+                service: false,
+                parent: None,
+            }
         }
         Some(Here { identity, .. }) => {
             let parent = Some((identity.pid, identity.name.clone()));
@@ -97,7 +110,9 @@ pub(crate) fn be(identity: Identity) {
 
 fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
     let started = AtomicU32::new(0);
-    let page = Here { identity, lineage: lineage(), started, children: Mutex::default() };
+    let (finalizers, registered) = (Finalizers::new(), AtomicU64::new(0));
+    let children = Mutex::default();
+    let page = Here { identity, lineage: lineage(), started, finalizers, registered, children };
     let page = Box::into_raw(Box::new(page));
     let old = copied.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
     // ORDERING: Release, for the Acquire of whoever looks.
@@ -122,9 +137,9 @@ fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
 
 impl Here {
     /// The identity of the next child, but for its number.
-    pub(crate) fn next(&self, name: Option<String>, daemon: Option<bool>) -> Identity {
-        // ORDERING: Relaxed, a count.
-        let number = self.started.fetch_add(1, Relaxed) + 1;
+    pub(crate) fn next(&self, name: Option<String>, daemon: Option<bool>, service: bool) -> Identity {
+        // ORDERING: Relaxed, a count. A service takes no number.
+        let number = if service { 0 } else { self.started.fetch_add(1, Relaxed) + 1 };
         let mut path = self.identity.path.clone();
         path.push(number);
         let by_ancestry = || {
@@ -136,8 +151,15 @@ impl Here {
             name: name.unwrap_or_else(by_ancestry),
             path,
             daemon: daemon.unwrap_or(self.identity.daemon),
+            service,
             parent: Some((self.identity.pid, self.identity.name.clone())),
         }
+    }
+
+    /// A number that no other finalizer of this process has.
+    pub(crate) fn number_of_finalizer(&self) -> u64 {
+        // ORDERING: Relaxed, a count.
+        self.registered.fetch_add(1, Relaxed)
     }
 
     fn children(&self) -> MutexGuard<'_, Children> {
@@ -191,6 +213,9 @@ impl Onlooker {
     }
 
     fn look_at(&self, child: &Child) -> io::Result<()> {
+        if child.is_service() {
+            return Ok(());
+        }
         self.children().push(child.clone());
         readiness::add(self.set.as_fd(), child.as_fd())
     }
@@ -224,5 +249,7 @@ fn ended(children: Vec<Child>) -> Vec<(Child, ExitStatus)> {
         return Vec::new();
     }
     let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);
-    ended.filter_map(|(child, _)| child.exit_status().ok().flatten().map(|status| (child, status))).collect()
+    ended
+        .filter_map(|(child, _)| child.status_now(true).ok().flatten().map(|status| (child, status)))
+        .collect()
 }

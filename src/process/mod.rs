@@ -2,7 +2,15 @@
 //!
 //! | file      | what it owns                                                                        |
 //! |-----------|-------------------------------------------------------------------------------------|
-//! | `spawn`   | fork, the gate, the closure, the way out                                            |
+//! | `context` | [`Context`]: which start method                                                     |
+//! | `spawn`   | the start by fork, and what all starts have in common                               |
+//! | `reexec`  | the start by running the program anew; [`init`](crate::init)                        |
+//! | `server`  | the start by a process that forks for another                                       |
+//! | `function` | [`Function`]: what can be run by name                                              |
+//! | `order`   | what a child is told that is no copy of its parent                                  |
+//! | `hooks`   | [`after_fork`](crate::after_fork), [`Finalizer`]                                     |
+//! | `life`    | a child's, from the gate to the way out                                             |
+//! | `settings` | what a builder asked for, made true                                                |
 //! | `gate`    | what a newborn waits at until its parent can see it                                 |
 //! | `record`  | what the child leaves behind: its value, or its panic                               |
 //! | `exit`    | [`ExitStatus`], and what [`Process::join`] says instead of a value                  |
@@ -13,6 +21,7 @@
 //! | `here`    | what this process knows of itself, and the list of its children                     |
 //! | `family`  | [`current_process`], [`parent_process`], [`active_children`]                        |
 //! | `reaper`  | [`Reaper`], [`reap_now`]                                                            |
+//! | `supervisor` | [`Supervisor`]: children that are started anew when they fail                    |
 //! | `tree`    | ending a process with all its descendants                                           |
 //! | `scope`   | [`scope`]: children that are joined at its end                                      |
 //! | `usage`   | [`Usage`]: what a child used                                                        |
@@ -36,25 +45,39 @@
 
 mod builder;
 mod child;
+mod context;
 mod exit;
 mod family;
+mod function;
 mod gate;
 mod handle;
 mod here;
+mod hooks;
+mod life;
+mod order;
 mod reaper;
 mod record;
+mod reexec;
 mod scope;
+mod server;
+mod settings;
 mod source;
 mod spawn;
+mod supervisor;
 mod tree;
 mod usage;
 mod watch;
 
 pub use builder::{Builder, Limit, Stream};
 pub use child::Child;
+pub use context::Context;
 pub use exit::{ExitStatus, JoinError, JoinTimeoutError, NotParent, PanicLocation};
 pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
+pub use function::Function;
 pub use handle::{OnDrop, Process};
+pub use hooks::{Finalizer, after_fork};
 pub use reaper::{Reaped, Reaper, reap_now};
+pub use reexec::init;
 pub use scope::{Scope, ScopeError, scope};
+pub use supervisor::{Failure, Strategy, SuperviseError, Supervised, Supervisor};
 pub use usage::Usage;

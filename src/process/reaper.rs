@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use nix::libc;
+
 use crate::{
     os::{newborn, pidfd, readiness},
     primitive::{Deadline, lineage},
@@ -24,7 +26,8 @@ use crate::{
 /// Python's clean-up at `Process.start()` and `active_children()`; the classic loop over waitpid(-1, WNOHANG), which
 /// takes other people's children too.
 pub fn reap_now() -> Vec<Child> {
-    here::here().reap().into_iter().map(|(child, _)| child).collect()
+    let reaped = here::here().reap().into_iter().map(|(child, _)| child);
+    reaped.filter(|child| !child.is_service()).collect()
 }
 
 /// What a [`Reaper`] found.
@@ -84,8 +87,9 @@ impl Reaper {
     /// As for [`new`](Reaper::new).
     pub fn subreaper() -> io::Result<Reaper> {
         let reaper = Reaper::new()?;
-        let sigchld = readiness::sigchld()?;
-        newborn::block_sigchld()?;
+        let mask = newborn::mask_of(&[libc::SIGCHLD])?;
+        let sigchld = readiness::signals(&mask)?;
+        newborn::block(&mask)?;
         readiness::add(reaper.as_fd(), sigchld.as_fd())?;
         newborn::be_subreaper()?;
         Ok(Reaper { sigchld: Some(sigchld), ..reaper })

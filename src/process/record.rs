@@ -15,14 +15,16 @@
 use std::{
     fs::File,
     io,
-    os::{linux::fs::MetadataExt, unix::fs::FileExt},
+    os::{fd::AsFd, linux::fs::MetadataExt, unix::fs::FileExt},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::HandleError,
     os::{map, newborn},
     process::PanicLocation,
+    region::{Packer, Portable, Unpacker, portable},
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pshared\x01");
@@ -60,13 +62,29 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) struct Record(File);
 
+impl Portable for Record {
+    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
+        packer.file(self.0.as_fd())
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Record, HandleError> {
+        unpacker.file().map(|file| Record(file.into()))
+    }
+}
+portable!(Record);
+
 /// The file itself, whatever the descriptor's number means by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity(u64, u64);
 
 impl Record {
     pub(crate) fn new() -> io::Result<Record> {
-        Ok(Record(File::from(newborn::above_the_streams(map::growing_memfd()?)?)))
+        Ok(Record(File::from(newborn::above_the_streams(map::growing_memfd(c"pshared-result")?)?)))
+    }
+
+    /// Another descriptor of it.
+    pub(crate) fn try_clone(&self) -> io::Result<Record> {
+        self.0.try_clone().map(Record)
     }
 
     /// Asked before foreign code runs, which may close descriptors that are not its own and open others.

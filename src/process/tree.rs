@@ -5,7 +5,16 @@
 //! somebody else. Each is known by a pidfd that was opened while its parent stood still, and that was seen to be its
 //! parent afterwards; so no signal reaches a stranger.
 //!
-//! Sources: proc_pid_task(5) (`children`), proc_pid_stat(5), pidfd_open(2).
+//! # Who does not stop
+//! A stop is felt at the next step outside of the kernel. Only what the kernel holds feels it late: one that waits for
+//! its vfork(2) child, which may be among those that we have stopped, or one in a frozen cgroup. To wait for these
+//! without end would be to wait for ourselves, so there is a limit, and nothing is concluded from its passing: whoever
+//! did not stand still is looked at again, until a whole round of looks has found nobody new. In all that time such a
+//! process runs nothing of its own. What could be missed is the child of a fork that the kernel is in the middle of
+//! for longer than the limit, and for all of the last round: it is not killed, but dies with its parent if this crate
+//! started it.
+//!
+//! Sources: proc_pid_task(5) (`children`), proc_pid_stat(5), pidfd_open(2), kernel/fork.c (copy_process).
 
 use std::{
     fs, io,
@@ -25,17 +34,25 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Kills `root` and what descends from it; says how many there were.
 pub(crate) fn kill(root: Pid, pidfd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut members: Vec<(Pid, OwnedFd)> = vec![(root, pidfd.try_clone_to_owned()?)];
-    let mut next = 0;
-    while next < members.len() {
-        let (pid, pidfd) = &members[next];
-        let _ = pidfd::send_signal(pidfd.as_fd(), libc::SIGSTOP);
-        stands_still(*pid);
-        let found = children(*pid);
-        // Its number was its own all the time if it is not reaped now.
-        if pidfd::send_signal(pidfd.as_fd(), 0).unwrap_or(true) {
-            members.extend(found);
+    // Who has been looked at while it stood still, or has waited as long as we do, comes before `next`.
+    let (mut next, mut unsettled) = (0, Vec::new());
+    loop {
+        while next < members.len() {
+            if !look(&mut members, next, PATIENCE) {
+                unsettled.push(next);
+            }
+            next += 1;
         }
-        next += 1;
+        let mut again = Vec::new();
+        for member in unsettled {
+            if !look(&mut members, member, Duration::ZERO) {
+                again.push(member);
+            }
+        }
+        unsettled = again;
+        if next == members.len() {
+            break;
+        }
     }
     let mut refused = None;
     let mut killed = 0;
@@ -49,10 +66,34 @@ pub(crate) fn kill(root: Pid, pidfd: BorrowedFd<'_>) -> io::Result<usize> {
     refused.map_or(Ok(killed), Err)
 }
 
-/// Waits until the process is stopped, or has ended.
-fn stands_still(pid: Pid) {
-    let limit = Deadline::after(PATIENCE);
-    while !matches!(stat(pid), None | Some(('T' | 't' | 'Z' | 'X', _))) && !limit.has_passed() {
+/// Stops a member, and adds its children to the members. False: it did not stand still.
+fn look(members: &mut Vec<(Pid, OwnedFd)>, member: usize, patience: Duration) -> bool {
+    let (pid, pidfd) = &members[member];
+    let _ = pidfd::send_signal(pidfd.as_fd(), libc::SIGSTOP);
+    let still = stands_still(*pid, patience);
+    let found = children(*pid);
+    // Its number was its own all the time if it is not reaped now.
+    if pidfd::send_signal(pidfd.as_fd(), 0).unwrap_or(true) {
+        for (pid, pidfd) in found {
+            // Who is among them already is not reaped yet, and has its number still.
+            if !members.iter().any(|(other, _)| *other == pid) {
+                members.push((pid, pidfd));
+            }
+        }
+    }
+    still
+}
+
+/// Waits until the process is stopped, or has ended; says whether.
+fn stands_still(pid: Pid, patience: Duration) -> bool {
+    let limit = Deadline::after(patience);
+    loop {
+        if matches!(stat(pid), None | Some(('T' | 't' | 'Z' | 'X', _))) {
+            return true;
+        }
+        if limit.has_passed() {
+            return false;
+        }
         thread::sleep(Duration::from_micros(100));
     }
 }

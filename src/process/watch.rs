@@ -32,6 +32,7 @@
 use std::io;
 
 use nix::{libc, sys::signal::SigSet};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     os::newborn,
@@ -39,7 +40,7 @@ use crate::{
 };
 
 /// What a child must know of its parent, asked before the fork.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Watch {
     parent: u32,
     by_main_thread: bool,

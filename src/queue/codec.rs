@@ -8,7 +8,11 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{error::CodecError, queue::ends::Landing, region::Plain};
+use crate::{
+    error::CodecError,
+    queue::ends::Landing,
+    region::{self, Plain},
+};
 
 /// How a [`Queue`](crate::Queue) carries values of type `T`: [`Serde`] or [`PlainData`].
 pub trait Codec<T>: sealed::Sealed {
@@ -100,6 +104,16 @@ impl DerefMut for Scratch {
     }
 }
 
+/// What postcard said; or what a handle said, of which postcard only knows that it said something.
+fn failed(error: postcard::Error) -> CodecError {
+    match error {
+        postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom => {
+            region::take_refusal().map_or(CodecError::postcard(error), CodecError::handle)
+        }
+        error => CodecError::postcard(error),
+    }
+}
+
 /// Where postcard writes: behind what is there.
 struct Behind<'a>(&'a mut Vec<u8>);
 
@@ -115,7 +129,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
     const LONGEST: Option<usize> = None;
 
     fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        let bytes = postcard::to_extend(value, borrow_scratch()).map_err(CodecError::postcard)?;
+        let bytes = postcard::to_extend(value, borrow_scratch()).map_err(failed)?;
         let sent = send(&bytes);
         return_scratch(bytes);
         Ok(sent)
@@ -126,17 +140,17 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
     }
 
     fn decode(bytes: Vec<u8>) -> Result<T, CodecError> {
-        let value = postcard::from_bytes(&bytes).map_err(CodecError::postcard);
+        let value = postcard::from_bytes(&bytes).map_err(failed);
         return_scratch(bytes);
         value
     }
 
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
-        postcard::to_extend(value, Behind(bytes)).map(drop).map_err(CodecError::postcard)
+        postcard::to_extend(value, Behind(bytes)).map(drop).map_err(failed)
     }
 
     fn read(bytes: &[u8]) -> Result<T, CodecError> {
-        postcard::from_bytes(bytes).map_err(CodecError::postcard)
+        postcard::from_bytes(bytes).map_err(failed)
     }
 }
 

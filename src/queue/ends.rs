@@ -40,7 +40,7 @@ use crate::{
         peers::{MAX_PEERS, Party, Peers, Registers, Watched},
         ring::{End, MAX_CAPACITY, NotPushed, Ring},
     },
-    region::{Handle, Region, Shareable, SharedBytes},
+    region::{Handle, Region, Shareable, SharedBytes, portable},
     sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused, Slot},
 };
 
@@ -135,6 +135,8 @@ pub(crate) struct RawQueue {
     most: u32,
     peers: Option<Peers>,
 }
+
+portable!(RawQueue { ends, bytes, most, peers });
 
 impl RawQueue {
     /// The bounds of a queue that was asked to hold `bytes`, and at most so many messages, and to let so many threads

@@ -18,7 +18,7 @@ use crate::{
         task::{DeadLetter, Held, Task},
         tasks::{Limits, NotGiven, RawTasks},
     },
-    region::{Plain, Region, in_arena},
+    region::{Plain, Region, in_arena, portable},
     sync::Patience,
 };
 
@@ -168,6 +168,8 @@ impl JoinableQueue<()> {
         JoinableBuilder { capacity, takers: 32, letters: 8, longest: None, deliveries: u32::MAX }
     }
 }
+
+portable!(of (T, C) JoinableQueue<T, C> { raw, _codec });
 
 impl<T: Serialize + DeserializeOwned> JoinableQueue<T> {
     /// A queue of any serialisable type, as the [`builder`](JoinableQueue::builder) makes it if nothing else is said.

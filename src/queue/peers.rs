@@ -34,7 +34,7 @@
 
 use crate::{
     primitive::{AcqRel, Acquire, AtomicU32, Change, FutexWord, Mutant, fence, me, mutant},
-    region::{Handle, Row, Shareable},
+    region::{Handle, Row, Shareable, portable},
     sync::{Slot, Slots, may_hold_more},
 };
 
@@ -75,6 +75,8 @@ pub(crate) struct Peers {
     /// First the senders', then as many of the receivers.
     slots: Row<Slot>,
 }
+
+portable!(Peers { registers, slots });
 
 /// Why one cannot register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

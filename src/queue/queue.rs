@@ -15,7 +15,7 @@ use crate::{
         codec::{Codec, PlainData, Serde},
         ends::{NotReceived, NotSent, RawQueue},
     },
-    region::{Plain, Region, in_arena},
+    region::{Plain, Region, in_arena, portable},
     sync::Patience,
 };
 
@@ -51,6 +51,8 @@ pub struct Queue<T, C = Serde> {
     pub(super) raw: RawQueue,
     _codec: PhantomData<fn(T) -> (T, C)>,
 }
+
+portable!(of (T, C) Queue<T, C> { raw, _codec });
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// A queue of at least `capacity` bytes in anonymous memory, which children forked from now on inherit. It takes

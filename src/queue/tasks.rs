@@ -60,7 +60,7 @@ use crate::{
         lease::{FINISHED_MASK, Kind, Lease, State, Watched},
         ring::{MAX_CAPACITY, Record},
     },
-    region::{Handle, Region, Row, Shareable, SharedBytes},
+    region::{Handle, Region, Row, Shareable, SharedBytes, portable},
     sync::{MAX_HELD, Patience, may_hold_more},
 };
 
@@ -82,6 +82,8 @@ pub(crate) struct Limits {
     /// How often an item is handed out at most, if there is room for a dead letter.
     pub(crate) deliveries: u32,
 }
+
+portable!(Limits { takers, letters, longest, deliveries });
 
 impl Limits {
     fn places(self) -> usize {
@@ -166,6 +168,8 @@ pub(crate) struct RawTasks {
     bytes: SharedBytes,
     limits: Limits,
 }
+
+portable!(RawTasks { queue, desk, leases, bytes, limits });
 
 impl RawTasks {
     /// What such a queue takes of a region.

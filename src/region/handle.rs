@@ -3,8 +3,12 @@
 use std::{ops::Deref, ptr::NonNull, slice};
 
 use crate::{
+    error::HandleError,
     primitive::{AtomicU64, Buffer},
-    region::{Region, Shareable},
+    region::{
+        Region, Shareable,
+        luggage::{Packer, Portable, Unpacker},
+    },
 };
 
 /// A `T` in a region, which it keeps mapped.
@@ -43,6 +47,32 @@ impl<T: Shareable> Clone for Handle<T> {
     }
 }
 
+impl<T: Shareable> Portable for Handle<T> {
+    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
+        packer.region(&self.region)?;
+        packer.number(self.region.offset_of(self.place.cast()) as u64)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Handle<T>, HandleError> {
+        let row: Row<T> = unpack_row(unpacker, |_| Ok(1))?;
+        Ok(row.first)
+    }
+}
+
+/// A place as a handle is packed, and so many `T`s from there on.
+fn unpack_row<T: Shareable>(
+    unpacker: &mut Unpacker<'_>,
+    len: impl FnOnce(&mut Unpacker<'_>) -> Result<usize, HandleError>,
+) -> Result<Row<T>, HandleError> {
+    let region = unpacker.region()?;
+    let offset = unpacker.size()?;
+    let len = len(unpacker)?;
+    let first = region.adopt::<T>(offset, len).ok_or(HandleError::Unknown)?;
+    // SAFETY: in bounds and aligned, by `adopt`; and another process of this program has packed a `T`, or so many, from
+    // just there: nobody else writes the table.
+    Ok(unsafe { Row::new(region, first, len) })
+}
+
 /// Some `T`s one after the other in a region, which it keeps mapped.
 pub(crate) struct Row<T> {
     first: Handle<T>,
@@ -71,6 +101,17 @@ impl<T: Shareable> Deref for Row<T> {
 impl<T: Shareable> Clone for Row<T> {
     fn clone(&self) -> Row<T> {
         Row { first: self.first.clone(), len: self.len }
+    }
+}
+
+impl<T: Shareable> Portable for Row<T> {
+    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
+        self.first.pack(packer)?;
+        packer.number(self.len as u64)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Row<T>, HandleError> {
+        unpack_row(unpacker, |unpacker| unpacker.size())
     }
 }
 
@@ -119,5 +160,22 @@ impl Clone for SharedBytes {
     fn clone(&self) -> SharedBytes {
         // SAFETY: the same range, kept mapped by the region's clone.
         unsafe { SharedBytes::new(self.region.clone(), self.base, self.buffer.len()) }
+    }
+}
+
+impl Portable for SharedBytes {
+    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
+        packer.region(&self.region)?;
+        packer.number(self.region.offset_of(self.base) as u64)?;
+        packer.number(self.buffer.len() as u64)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<SharedBytes, HandleError> {
+        let region = unpacker.region()?;
+        let (offset, len) = (unpacker.size()?, unpacker.size()?);
+        let base = region.bytes_at(offset, len).filter(|base| base.cast::<u64>().is_aligned());
+        let base = base.ok_or(HandleError::Unknown)?;
+        // SAFETY: in bounds and aligned, by the lines above; packed as such by another process of this program.
+        Ok(unsafe { SharedBytes::new(region, base, len) })
     }
 }

@@ -15,7 +15,7 @@ use std::alloc::Layout;
 
 use crate::{
     error::RegionError,
-    primitive::{AtomicU64, Relaxed, Release},
+    primitive::{Acquire, AtomicU64, Relaxed, Release},
 };
 
 /// "pshared" and a byte that no text contains.
@@ -57,8 +57,17 @@ impl RegionHeader {
 
     /// Says that everything before is complete.
     pub(crate) fn finish(&self) {
-        // ORDERING: Release, so that who will read the magic by Acquire (named regions) sees the whole header.
+        // ORDERING: Release, so that who reads the magic by Acquire (`fits`) sees the whole header.
         self.magic.store(MAGIC, Release);
+    }
+
+    /// Whether it is a finished header of this layout, of a region of that size.
+    pub(crate) fn fits(&self, size: usize, page_size: usize) -> bool {
+        // ORDERING: Acquire, for the header that `finish` completed.
+        let finished = self.magic.load(Acquire) == MAGIC;
+        let shape =
+            (self.version, self.pointer_width, self.page_size) == (VERSION, usize::BITS, page_size as u64);
+        finished && shape && self.size == size as u64
     }
 
     /// Claims room for `layout` in a region of `size` bytes and says where.

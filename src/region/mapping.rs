@@ -2,9 +2,9 @@
 
 use std::{
     alloc::Layout,
-    fmt,
+    fmt, io,
     mem::ManuallyDrop,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::{Arc, Mutex},
 };
@@ -13,7 +13,7 @@ use memmap2::MmapRaw;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::{
-    error::RegionError,
+    error::{HandleError, RegionError},
     os::map,
     primitive::{AtomicU32, Relaxed, owned_here, robust_support},
     region::{
@@ -44,8 +44,8 @@ pub struct Region(Arc<Mapping>);
 
 struct Mapping {
     memory: ManuallyDrop<MmapRaw>,
-    /// For whoever will be sent the region. Not given away: a write through it would go past every lock.
-    _fd: OwnedFd,
+    /// For whoever is sent the region. Not given away: a write through it would go past every lock.
+    fd: OwnedFd,
     /// Where robust words of objects that this process placed stand. Only looked at when the mapping goes.
     robust: Mutex<Vec<usize>>,
 }
@@ -78,7 +78,7 @@ impl Region {
         };
         let fd = map::sealed_memfd(size).map_err(refused)?;
         let memory = ManuallyDrop::new(map::map_shared(&fd, size).map_err(refused)?);
-        let region = Region(Arc::new(Mapping { memory, _fd: fd, robust: Mutex::new(Vec::new()) }));
+        let region = Region(Arc::new(Mapping { memory, fd, robust: Mutex::new(Vec::new()) }));
         // SAFETY: the mapping is page-aligned and larger than a header; nobody else has it yet.
         unsafe { region.base().cast::<RegionHeader>().write(RegionHeader::new(size, page_size)) };
         region.header().finish();
@@ -155,6 +155,61 @@ impl Region {
             place.write(value);
             Handle::new(self.clone(), place)
         }
+    }
+
+    /// The region of a descriptor that another process of this program sent.
+    pub(crate) fn attach(fd: OwnedFd) -> Result<Region, HandleError> {
+        let refused = |call: &'static str| {
+            move |error: io::Error| HandleError::Os { call, code: error.raw_os_error().unwrap_or(0) }
+        };
+        robust_support().map_err(refused("get_robust_list"))?;
+        let size = map::sealed_size(&fd).map_err(refused("fstat"))?.ok_or(HandleError::Unknown)?;
+        if size < HEADER {
+            return Err(HandleError::Unknown);
+        }
+        let mapped = map::map_shared(&fd, size).map_err(|refusal| refused(refusal.call)(refusal.source))?;
+        let memory = ManuallyDrop::new(mapped);
+        let region = Region(Arc::new(Mapping { memory, fd, robust: Mutex::new(Vec::new()) }));
+        if region.header().fits(size, page_size()) { Ok(region) } else { Err(HandleError::Unknown) }
+    }
+
+    /// Its descriptor, to be sent.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+
+    /// Whether both are the same mapping.
+    pub(crate) fn is(&self, other: &Region) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// How far a place in it lies behind its beginning.
+    pub(crate) fn offset_of(&self, place: NonNull<u8>) -> usize {
+        place.addr().get() - self.base().addr().get()
+    }
+
+    /// Where `len` of `T` lie from `offset` on, if they are in bounds and aligned; from now on they are objects of this
+    /// process.
+    pub(crate) fn adopt<T: Shareable>(&self, offset: usize, len: usize) -> Option<NonNull<T>> {
+        let place = self.bytes_at(offset, size_of::<T>().checked_mul(len)?)?.cast::<T>();
+        if !place.is_aligned() {
+            return None;
+        }
+        if let Ok(mut robust) = self.0.robust.lock() {
+            let starts = (0..len).map(|nth| offset + nth * size_of::<T>());
+            robust.extend(starts.flat_map(|start| T::ROBUST.iter().map(move |word| start + word)));
+        }
+        Some(place)
+    }
+
+    /// Where `len` bytes lie from `offset` on, if they are in bounds.
+    pub(crate) fn bytes_at(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(len)?;
+        if offset < HEADER || end > self.size() {
+            return None;
+        }
+        // SAFETY: in bounds of the mapping.
+        Some(unsafe { self.base().add(offset) })
     }
 
     fn base(&self) -> NonNull<u8> {

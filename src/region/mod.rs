@@ -9,6 +9,9 @@
 //! It is unmapped when the last handle to anything in it is gone. A forked child goes on in the arena it inherited,
 //! which is safe by the same exchange.
 //!
+//! A handle that is sent to a process that no fork made goes as its place in a table (`luggage`), which travels beside
+//! the message with the descriptors of the regions.
+//!
 //! A [`Handle`] is a region and an offset. It alone turns mapped bytes into references. Nothing in shared memory is a
 //! pointer, but for the links of a held lock, which only its holder's thread and the kernel follow.
 
@@ -30,10 +33,17 @@ pub(crate) use handle::{Handle, Row, SharedBytes};
 mod arena;
 #[cfg(not(loom))]
 pub(crate) use arena::in_arena;
+#[cfg(not(loom))]
+mod luggage;
+#[cfg(not(loom))]
+pub(crate) use luggage::{
+    Descriptor, Object, Packer, Portable, Unpacker, all_unpacked, deserialize, packed, portable, serialize,
+    take_refusal, unpacked,
+};
 
 #[cfg(loom)]
 mod model;
 #[cfg(loom)]
 pub use model::Region;
 #[cfg(loom)]
-pub(crate) use model::{Handle, Row, SharedBytes, in_arena};
+pub(crate) use model::{Handle, Row, SharedBytes, in_arena, portable, take_refusal};

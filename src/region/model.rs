@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    error::RegionError,
+    error::{HandleError, RegionError},
     primitive::{AtomicU64, Buffer},
     region::Shareable,
 };
@@ -131,4 +131,15 @@ pub(crate) fn in_arena<T>(
     place: impl Fn(&Region) -> Result<T, RegionError>,
 ) -> Result<T, RegionError> {
     place(&Region::anonymous(need.max(1))?)
+}
+
+/// Nothing travels in a model.
+macro_rules! portable {
+    ($($any:tt)*) => {};
+}
+pub(crate) use portable;
+
+/// So no handle refuses to.
+pub(crate) fn take_refusal() -> Option<HandleError> {
+    None
 }

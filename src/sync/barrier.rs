@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     error::{BarrierError, NewBarrierError},
     primitive::Deadline,
-    region::{Handle, Region, Row, in_arena},
+    region::{Handle, Region, Row, in_arena, portable},
     sync::{
         raw_barrier::{MAX_PARTIES, Meeting, RawBarrier, slots_for},
         round::State,
@@ -72,6 +72,8 @@ impl BarrierWaitResult {
         self.leader
     }
 }
+
+portable!(Barrier { raw, slots, action });
 
 impl Barrier {
     /// A barrier for `parties` in anonymous memory, which children forked from now on inherit.

@@ -35,7 +35,7 @@ use crate::{
         AcqRel, Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, mutant,
         spin_hint,
     },
-    region::{Handle, Region, Shareable, in_arena},
+    region::{Handle, Region, Shareable, in_arena, portable},
 };
 
 const SLEEPERS: u32 = 1;
@@ -204,6 +204,8 @@ impl RawEvent {
 pub struct Event {
     raw: Handle<RawEvent>,
 }
+
+portable!(Event { raw });
 
 impl Event {
     /// A clear flag in anonymous memory, which children forked from now on inherit. It takes 4 bytes.

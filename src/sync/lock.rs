@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, marker::PhantomData, thread, time::Duration}
 use crate::{
     error::{LockError, RegionError},
     primitive::{Deadline, Me, Release, fence, lineage, me, me_if},
-    region::{Handle, Region, in_arena},
+    region::{Handle, Region, in_arena, portable},
     sync::raw_lock::{MAX_HELD, PaddedLock, Patience, RawLock, Refused, Rest, Suspicion, may_hold_more},
 };
 
@@ -47,6 +47,8 @@ use crate::{
 pub struct Lock {
     raw: Handle<PaddedLock>,
 }
+
+portable!(Lock { raw });
 
 impl Lock {
     /// A free lock in anonymous memory, which children forked from now on inherit. It takes 128 bytes.

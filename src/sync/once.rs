@@ -24,7 +24,7 @@ use std::{fmt, marker::PhantomData, time::Duration};
 use crate::{
     error::{OnceError, RegionError},
     primitive::{Acquire, AtomicU32, Deadline, Mutant, Relaxed, Release, lineage, me, mutant},
-    region::{Handle, Plain, Region, Shareable, SharedBytes, in_arena},
+    region::{Handle, Plain, Region, Shareable, SharedBytes, in_arena, portable},
     sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, may_hold_more},
 };
 
@@ -110,6 +110,8 @@ impl RawOnce {
 pub struct Once {
     raw: Handle<RawOnce>,
 }
+
+portable!(Once { raw });
 
 impl Once {
     /// In anonymous memory, which children forked from now on inherit. It takes 56 bytes.
@@ -214,6 +216,8 @@ pub struct OnceValue<T> {
     bytes: SharedBytes,
     _type: PhantomData<T>,
 }
+
+portable!(of (T) OnceValue<T> { raw, bytes, _type });
 
 impl<T: Plain> OnceValue<T> {
     /// In anonymous memory, which children forked from now on inherit. It takes 56 bytes and its value's.

@@ -48,7 +48,7 @@ use crate::{
         AcqRel, Acquire, AtomicU32, Bell, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, me,
         mutant, spin_hint, wait_any,
     },
-    region::{Handle, Region, Row, Shareable},
+    region::{Handle, Region, Row, Shareable, portable},
     sync::{
         owner::OwnerWord,
         raw_lock::{Hold, Patience, RawLock, Refused},
@@ -189,6 +189,8 @@ pub(crate) struct RawSemaphore {
     pub(super) words: Handle<Words>,
     pub(super) row: Row<Slot>,
 }
+
+portable!(RawSemaphore { words, row });
 
 impl RawSemaphore {
     /// What a semaphore takes of a region.

@@ -30,7 +30,7 @@ use std::{fmt, marker::PhantomData, mem, thread, time::Duration};
 use crate::{
     error::{LockError, RegionError},
     primitive::{AtomicU32, AtomicU64, Deadline, Me, Mutant, Relaxed, lineage, me, mutant, signature},
-    region::{Handle, Region, Shareable, in_arena},
+    region::{Handle, Region, Shareable, in_arena, portable},
     sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, Suspicion, may_hold_more},
 };
 
@@ -162,6 +162,8 @@ impl RawRLock {
 pub struct RLock {
     raw: Handle<RawRLock>,
 }
+
+portable!(RLock { raw });
 
 impl RLock {
     /// A free lock in anonymous memory, which children forked from now on inherit. It takes 128 bytes.

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData, mem, thread, time::Duration};
 use crate::{
     error::{RegionError, RwLockError},
     primitive::{Deadline, Me, lineage, me},
-    region::{Handle, Region, Row, in_arena},
+    region::{Handle, Region, Row, in_arena, portable},
     sync::{
         raw_lock::{MAX_HELD, Patience, RawLock, Suspicion, may_hold_more},
         raw_rwlock::{Denied, Parts, RawRwLock, Share},
@@ -64,6 +64,8 @@ pub struct RwLock {
     words: Handle<RawRwLock>,
     slots: Row<Slot>,
 }
+
+portable!(RwLock { words, slots });
 
 type Read<'a> = Result<RwLockReadGuard<'a>, RwLockError<RwLockReadGuard<'a>>>;
 type Write<'a> = Result<RwLockWriteGuard<'a>, RwLockError<RwLockWriteGuard<'a>>>;

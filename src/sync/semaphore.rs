@@ -6,7 +6,7 @@ use std::{fmt, marker::PhantomData, ops::Deref, time::Duration};
 use crate::{
     error::{AcquireError, ReleaseError, SemaphoreError},
     primitive::{Deadline, lineage, me},
-    region::{Region, in_arena},
+    region::{Region, in_arena, portable},
     sync::{
         raw_lock::{MAX_HELD, Patience, may_hold_more},
         raw_semaphore::{Count, MAX_HOLDERS, MAX_PERMITS, NotAcquired, RawSemaphore},
@@ -59,6 +59,8 @@ use crate::{
 pub struct Semaphore {
     raw: RawSemaphore,
 }
+
+portable!(Semaphore { raw });
 
 impl Semaphore {
     /// The most permits that a semaphore can have: 2,097,151.
@@ -336,6 +338,8 @@ impl fmt::Debug for Semaphore {
 /// Python `multiprocessing.BoundedSemaphore`, whose `release` raises `ValueError`.
 #[derive(Clone)]
 pub struct BoundedSemaphore(Semaphore);
+
+portable!(BoundedSemaphore { 0 });
 
 impl BoundedSemaphore {
     /// A semaphore with `permits` permits, and never more, in anonymous memory, which children forked from now on

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use crate::{
     error::{ConditionError, LockError, RegionError},
     primitive::{Deadline, Mutant, me, mutant},
-    region::{Handle, Region, in_arena},
+    region::{Handle, Region, in_arena, portable},
     sync::{
         condition::{RawCondition, Turn},
         lock::{Lock, LockGuard},
@@ -150,6 +150,9 @@ pub struct Condition<L = Lock> {
     pub(super) raw: Handle<RawCondition>,
     lock: L,
 }
+
+portable!(Condition<Lock> { raw, lock });
+portable!(Condition<RLock> { raw, lock });
 
 impl<L: Waitable> Condition<L> {
     /// A condition of `lock` in anonymous memory, which children forked from now on inherit. It takes 64 bytes.

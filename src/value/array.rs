@@ -23,7 +23,7 @@ use std::{
 use crate::{
     error::{ArrayError, LockError, RegionError},
     primitive::{Deadline, store_whole},
-    region::{Handle, Plain, Region, SharedBytes, in_arena},
+    region::{Handle, Plain, Region, SharedBytes, in_arena, portable},
     sync::{LockGuard, PaddedLock, Patience},
 };
 
@@ -53,6 +53,8 @@ pub struct Array<T> {
     len: usize,
     _type: PhantomData<T>,
 }
+
+portable!(of (T) Array<T> { lock, bytes, len, _type });
 
 impl<T: Plain> Array<T> {
     /// A copy of `elements` in anonymous memory, which children forked from now on inherit.

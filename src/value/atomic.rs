@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use crate::{
     error::RegionError,
     primitive::{AcqRel, Acquire, AtomicU64, Relaxed, Release},
-    region::{Handle, Plain, Region, Shareable, in_arena},
+    region::{Handle, Plain, Region, Shareable, in_arena, portable},
 };
 
 /// The word. Narrower numbers lie in it sign- or zero-extended, so that equal numbers are equal words.
@@ -66,6 +66,8 @@ pub struct Atomic<T> {
     number: Handle<Number>,
     _type: PhantomData<T>,
 }
+
+portable!(of (T) Atomic<T> { number, _type });
 
 impl<T: Integer> Atomic<T> {
     /// A number in anonymous memory, which children forked from now on inherit. It takes 8 bytes.

@@ -39,7 +39,7 @@ use std::{
 use crate::{
     error::{LockError, RegionError},
     primitive::{Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, fence, mutant, spin_hint},
-    region::{Handle, Plain, Region, SharedBytes, in_arena},
+    region::{Handle, Plain, Region, SharedBytes, in_arena, portable},
     sync::{LockGuard, PaddedLock, Patience},
 };
 
@@ -137,6 +137,8 @@ pub struct Value<T> {
     bytes: SharedBytes,
     _type: PhantomData<T>,
 }
+
+portable!(of (T) Value<T> { lock, bytes, _type });
 
 impl<T: Plain> Value<T> {
     /// A value in anonymous memory, which children forked from now on inherit. It takes 136 bytes and twice its size.

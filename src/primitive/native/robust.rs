@@ -314,7 +314,7 @@ fn register() -> Me {
 }
 
 /// The child has another signature; its thread has another TID, owns none of the parent's locks, and an empty list.
-extern "C" fn after_fork_in_child() {
+pub(crate) extern "C" fn after_fork_in_child() {
     LINEAGE.store(LINEAGE.load(Relaxed).wrapping_add(1), Relaxed);
     SIGNATURE.store(0, Relaxed);
     THREAD.with(|thread| {
