@@ -2,6 +2,7 @@
 
 mod array;
 mod barrier;
+mod channel;
 mod codec;
 mod condition;
 mod lock;
@@ -14,6 +15,7 @@ mod semaphore;
 
 pub use array::ArrayError;
 pub use barrier::{BarrierError, NewBarrierError};
+pub use channel::ClaimError;
 pub use codec::CodecError;
 pub use condition::ConditionError;
 pub use lock::LockError;

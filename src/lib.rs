@@ -6,6 +6,7 @@
 //! | to share                          | use                                                              |
 //! |-----------------------------------|------------------------------------------------------------------|
 //! | work and results                  | [`Queue`], [`JoinableQueue`]                                     |
+//! | messages from one to one other    | [`channel`], [`Channel`]                                         |
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
 //! | many elements, in place           | [`Array`]                                                        |
@@ -42,9 +43,10 @@ mod sync;
 mod value;
 
 pub use error::{
-    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, LockError, NewBarrierError,
-    OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError, SemaphoreError,
-    SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError, TrySendError,
+    AcquireError, ArrayError, BarrierError, ClaimError, CodecError, ConditionError, LockError,
+    NewBarrierError, OnceError, RecvError, RecvTimeoutError, RegionError, ReleaseError, RwLockError,
+    SemaphoreError, SendError, SendManyError, SendTimeoutError, SpawnError, TaskDoneError, TryRecvError,
+    TrySendError,
 };
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
@@ -57,8 +59,8 @@ pub use process::{
     current_process, parent_process, reap_now, scope,
 };
 pub use queue::{
-    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue, Serde,
-    Task,
+    Bytes, Capacity, Channel, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, Message,
+    Messages, PlainData, Queue, Receiver, Sender, Serde, Slot, Task, channel,
 };
 pub use region::{Plain, Region};
 pub use sync::{

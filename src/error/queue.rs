@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt};
 
-use crate::error::CodecError;
+use crate::error::{
+    CodecError,
+    channel::{ClaimError, say_damaged},
+};
 
 /// Why [`Queue::send`](crate::Queue::send) did not send. The value is inside.
 #[non_exhaustive]
@@ -24,6 +27,24 @@ pub enum SendError<T> {
         value: T,
         /// Why.
         source: CodecError,
+    },
+    /// Of a channel: its receiver was closed, or died.
+    Disconnected(T),
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// The value.
+        value: T,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// The value.
+        value: T,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
     },
 }
 
@@ -50,6 +71,24 @@ pub enum TrySendError<T> {
         /// Why.
         source: CodecError,
     },
+    /// Of a channel: its receiver was closed, or died.
+    Disconnected(T),
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// The value.
+        value: T,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// The value.
+        value: T,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// Why [`Queue::send_timeout`](crate::Queue::send_timeout) did not send. The value is inside.
@@ -75,6 +114,24 @@ pub enum SendTimeoutError<T> {
         /// Why.
         source: CodecError,
     },
+    /// Of a channel: its receiver was closed, or died.
+    Disconnected(T),
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// The value.
+        value: T,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// The value.
+        value: T,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// Why [`Queue::recv`](crate::Queue::recv) has no message.
@@ -95,6 +152,17 @@ pub enum RecvError {
     TooManyTasks {
         /// How many it holds.
         held: usize,
+    },
+    /// Of a channel: all is received, and its sender was closed, or died.
+    Disconnected,
+    /// Of a channel: the receiving end is not the calling thread's.
+    Claim(ClaimError),
+    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    Damaged {
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
     },
 }
 
@@ -119,6 +187,17 @@ pub enum TryRecvError {
         /// How many it holds.
         held: usize,
     },
+    /// Of a channel: all is received, and its sender was closed, or died.
+    Disconnected,
+    /// Of a channel: the receiving end is not the calling thread's.
+    Claim(ClaimError),
+    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    Damaged {
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// Why [`Queue::recv_timeout`](crate::Queue::recv_timeout) has no message.
@@ -142,6 +221,17 @@ pub enum RecvTimeoutError {
         /// How many it holds.
         held: usize,
     },
+    /// Of a channel: all is received, and its sender was closed, or died.
+    Disconnected,
+    /// Of a channel: the receiving end is not the calling thread's.
+    Claim(ClaimError),
+    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    Damaged {
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// What the errors of the queue's ends have to say, whatever they are called.
@@ -153,6 +243,9 @@ enum Said<'a> {
     NoMemory(usize),
     TooManyTasks(usize),
     Codec(&'a CodecError),
+    Disconnected(&'a str),
+    Claim(ClaimError),
+    Damaged(usize, usize),
 }
 
 impl fmt::Display for Said<'_> {
@@ -167,6 +260,9 @@ impl fmt::Display for Said<'_> {
             Said::NoMemory(len) => write!(f, "not enough memory to receive a message of {len} bytes"),
             Said::TooManyTasks(held) => write!(f, "too many tasks held: this thread holds {held}"),
             Said::Codec(error) => fmt::Display::fmt(error, f),
+            Said::Disconnected(whose) => write!(f, "the {whose} is gone"),
+            Said::Claim(error) => fmt::Display::fmt(error, f),
+            Said::Damaged(found, limit) => say_damaged(f, *found, *limit),
         }
     }
 }
@@ -175,9 +271,12 @@ impl<T> SendError<T> {
     /// The value that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            SendError::Closed(value) | SendError::TooLong { value, .. } | SendError::Encode { value, .. } => {
-                value
-            }
+            SendError::Closed(value)
+            | SendError::TooLong { value, .. }
+            | SendError::Encode { value, .. }
+            | SendError::Disconnected(value)
+            | SendError::Claim { value, .. }
+            | SendError::Damaged { value, .. } => value,
         }
     }
 
@@ -186,6 +285,9 @@ impl<T> SendError<T> {
             SendError::Closed(_) => Said::Closed,
             SendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendError::Encode { source, .. } => Said::Codec(source),
+            SendError::Disconnected(_) => Said::Disconnected("receiver"),
+            SendError::Claim { source, .. } => Said::Claim(*source),
+            SendError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -197,7 +299,10 @@ impl<T> TrySendError<T> {
             TrySendError::Full(value)
             | TrySendError::Closed(value)
             | TrySendError::TooLong { value, .. }
-            | TrySendError::Encode { value, .. } => value,
+            | TrySendError::Encode { value, .. }
+            | TrySendError::Disconnected(value)
+            | TrySendError::Claim { value, .. }
+            | TrySendError::Damaged { value, .. } => value,
         }
     }
 
@@ -207,6 +312,9 @@ impl<T> TrySendError<T> {
             TrySendError::Closed(_) => Said::Closed,
             TrySendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             TrySendError::Encode { source, .. } => Said::Codec(source),
+            TrySendError::Disconnected(_) => Said::Disconnected("receiver"),
+            TrySendError::Claim { source, .. } => Said::Claim(*source),
+            TrySendError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -218,7 +326,10 @@ impl<T> SendTimeoutError<T> {
             SendTimeoutError::TimedOut(value)
             | SendTimeoutError::Closed(value)
             | SendTimeoutError::TooLong { value, .. }
-            | SendTimeoutError::Encode { value, .. } => value,
+            | SendTimeoutError::Encode { value, .. }
+            | SendTimeoutError::Disconnected(value)
+            | SendTimeoutError::Claim { value, .. }
+            | SendTimeoutError::Damaged { value, .. } => value,
         }
     }
 
@@ -228,6 +339,9 @@ impl<T> SendTimeoutError<T> {
             SendTimeoutError::Closed(_) => Said::Closed,
             SendTimeoutError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendTimeoutError::Encode { source, .. } => Said::Codec(source),
+            SendTimeoutError::Disconnected(_) => Said::Disconnected("receiver"),
+            SendTimeoutError::Claim { source, .. } => Said::Claim(*source),
+            SendTimeoutError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -239,6 +353,9 @@ impl RecvError {
             RecvError::Decode(error) => Said::Codec(error),
             RecvError::OutOfMemory { len } => Said::NoMemory(*len),
             RecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
+            RecvError::Disconnected => Said::Disconnected("sender"),
+            RecvError::Claim(error) => Said::Claim(*error),
+            RecvError::Damaged { found, limit } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -251,6 +368,9 @@ impl TryRecvError {
             TryRecvError::Decode(error) => Said::Codec(error),
             TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
             TryRecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
+            TryRecvError::Disconnected => Said::Disconnected("sender"),
+            TryRecvError::Claim(error) => Said::Claim(*error),
+            TryRecvError::Damaged { found, limit } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -263,6 +383,9 @@ impl RecvTimeoutError {
             RecvTimeoutError::Decode(error) => Said::Codec(error),
             RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
             RecvTimeoutError::TooManyTasks { held } => Said::TooManyTasks(*held),
+            RecvTimeoutError::Disconnected => Said::Disconnected("sender"),
+            RecvTimeoutError::Claim(error) => Said::Claim(*error),
+            RecvTimeoutError::Damaged { found, limit } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -342,6 +465,27 @@ pub enum SendManyError {
         /// Why.
         source: CodecError,
     },
+    /// Of a channel: its receiver was closed, or died.
+    Disconnected {
+        /// How many were sent.
+        sent: usize,
+    },
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// How many were sent.
+        sent: usize,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// How many were sent.
+        sent: usize,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 impl SendManyError {
@@ -352,7 +496,10 @@ impl SendManyError {
             | SendManyError::TimedOut { sent }
             | SendManyError::Closed { sent }
             | SendManyError::TooLong { sent, .. }
-            | SendManyError::Encode { sent, .. } => sent,
+            | SendManyError::Encode { sent, .. }
+            | SendManyError::Disconnected { sent }
+            | SendManyError::Claim { sent, .. }
+            | SendManyError::Damaged { sent, .. } => sent,
         }
     }
 
@@ -363,6 +510,9 @@ impl SendManyError {
             SendManyError::Closed { .. } => Said::Closed,
             SendManyError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendManyError::Encode { source, .. } => Said::Codec(source),
+            SendManyError::Disconnected { .. } => Said::Disconnected("receiver"),
+            SendManyError::Claim { source, .. } => Said::Claim(*source),
+            SendManyError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod map;
+pub(crate) mod membarrier;
 pub(crate) mod newborn;
 pub(crate) mod pidfd;
 pub(crate) mod random;

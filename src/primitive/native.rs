@@ -17,8 +17,11 @@ use core::sync::atomic::{self, compiler_fence};
 
 use nix::libc;
 
+mod bytes;
+pub(crate) use bytes::{Buffer, store_whole};
+
 pub use crate::os::clock::Deadline;
-use crate::os::{futex, random::random, robust_list};
+use crate::os::{futex, membarrier, random::random, robust_list};
 pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
@@ -116,6 +119,27 @@ atomic!(AtomicU64, u64);
 #[inline]
 pub(crate) fn fence(order: Ordering) {
     atomic::fence(order);
+}
+
+/// One half of a fence whose other half is [`heavy_fence`]: for the side that must be fast. It orders for the compiler
+/// alone.
+#[inline]
+pub(crate) fn light_fence() {
+    compiler_fence(SeqCst);
+}
+
+/// A full fence here and, for every thread that meets a [`light_fence`], there: as if both were SeqCst fences. False if
+/// the system forbids it: then it is a fence here alone.
+pub(crate) fn heavy_fence() -> bool {
+    membarrier::all() || {
+        fence(SeqCst);
+        false
+    }
+}
+
+/// Lets the heavy fences of others reach this process and its children; says whether they will.
+pub(crate) fn meets_heavy_fences() -> bool {
+    membarrier::register()
 }
 
 /// A word that threads of any process may sleep on.
@@ -387,6 +411,16 @@ pub(crate) fn lineage() -> u32 {
     LINEAGE.load(Relaxed)
 }
 
+/// How many forks there were in the line of this process's life: those that made it and its ancestors, and its own.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// See [`FORKS`]. As long as it is the same, no other process can have a copy of what this one has made. (Who forks
+/// without libc is not counted.) The calling thread asks for [`me`] first, so that a fork is noticed.
+pub(crate) fn forks() -> u32 {
+    me();
+    FORKS.load(Relaxed)
+}
+
 /// The process's signature; 0 before it was asked for.
 static SIGNATURE: AtomicU64 = AtomicU64::new(0);
 
@@ -478,7 +512,7 @@ fn register() -> Me {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         // SAFETY: the hook touches nothing but this thread's cells, its list head and a counter.
-        let refused = unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+        let refused = unsafe { libc::pthread_atfork(Some(before_fork), None, Some(after_fork_in_child)) };
         assert!(refused == 0, "pthread_atfork was refused: error {refused}");
     });
     let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
@@ -490,6 +524,11 @@ fn register() -> Me {
         thread.head.set(head);
     });
     me
+}
+
+/// Both go on with the same number.
+extern "C" fn before_fork() {
+    FORKS.fetch_add(1, Relaxed);
 }
 
 /// The child has another signature; its thread has another TID, owns none of the parent's locks, and an empty list.
@@ -522,78 +561,4 @@ pub(crate) fn owned_here(word: u32) -> bool {
     let tid = word & TID_MASK;
     // SAFETY: signal 0 only asks; both ids are plain numbers.
     tid != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } == 0
-}
-
-/// Stores `value` at `place` in one step that a death cannot split, if it has the size and alignment of a number; says
-/// whether it did.
-///
-/// # Safety
-/// `place` is writable and aligned for a `T`, and nobody but atomics touches it meanwhile.
-#[inline]
-pub(crate) unsafe fn store_whole<T: bytemuck::NoUninit>(place: *mut T, value: &T) -> bool {
-    if align_of::<T>() != size_of::<T>() {
-        return false;
-    }
-    let bytes = bytemuck::bytes_of(value);
-    // SAFETY: as the caller vouches; the alignment is that of the atomic, by the check above.
-    unsafe {
-        match *bytes {
-            [a] => (*place.cast::<atomic::AtomicU8>()).store(a, Relaxed),
-            [a, b] => (*place.cast::<atomic::AtomicU16>()).store(u16::from_ne_bytes([a, b]), Relaxed),
-            [a, b, c, d] => {
-                (*place.cast::<atomic::AtomicU32>()).store(u32::from_ne_bytes([a, b, c, d]), Relaxed);
-            }
-            [a, b, c, d, e, f, g, h] => (*place.cast::<atomic::AtomicU64>())
-                .store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Relaxed),
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// Shared bytes that a protocol hands from one process to another. Every access is a copy.
-///
-/// # Safety of use
-/// Whoever writes a range has it to itself until a Release commit, and whoever reads it has seen that commit by an
-/// Acquire load: the protocols above guarantee it and the models check it.
-#[derive(Debug)]
-pub(crate) struct Buffer {
-    base: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: a range of shared memory, not of a thread; see "Safety of use" for who may touch what when.
-unsafe impl Send for Buffer {}
-// SAFETY: as above.
-unsafe impl Sync for Buffer {}
-
-impl Buffer {
-    /// A view of `len` bytes from `base`.
-    ///
-    /// # Safety
-    /// The range stays mapped, readable and writable, while the value lives; `base` is 8-byte aligned.
-    pub(crate) unsafe fn new(base: NonNull<u8>, len: usize) -> Buffer {
-        Buffer { base, len }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Copies `bytes` to `at`.
-    #[inline]
-    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
-        assert!(at <= self.len && bytes.len() <= self.len - at, "write outside the buffer");
-        // SAFETY: in bounds by the line above; a private source cannot overlap shared memory; nobody else touches
-        // the range (see "Safety of use").
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(at), bytes.len()) }
-    }
-
-    /// Copies from `at` into `bytes`.
-    #[inline]
-    pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
-        assert!(at <= self.len && bytes.len() <= self.len - at, "read outside the buffer");
-        // SAFETY: as for `write`, with the roles changed.
-        unsafe { ptr::copy_nonoverlapping(self.base.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len()) }
-    }
 }
