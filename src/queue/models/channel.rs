@@ -284,8 +284,8 @@ fn a_receiver_that_leaves_is_missed() {
 
 #[test]
 fn an_end_is_held_by_one_at_a_time() {
-    explore("an end that changes hands", 3, the_end_changes_hands);
-    explore("two who want one end", 3, two_claim_one_end);
+    explore("an end that changes hands", 2, the_end_changes_hands);
+    explore("two who want one end", 2, two_claim_one_end);
 }
 
 #[test]
