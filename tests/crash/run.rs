@@ -12,6 +12,7 @@ use pshared::Lock;
 use crate::{
     barrier,
     board::board,
+    channel,
     company::{LIMIT, Process, asleep, keep_news},
     condition, event, lock, mutants, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
@@ -23,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(lock::scenarios());
     all.extend(queue::scenarios());
+    all.extend(channel::scenarios());
     all.extend(value::scenarios());
     all.extend(event::scenarios());
     all.extend(rlock::scenarios());
