@@ -85,6 +85,13 @@
 //!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
+//! - **Claim** (`queue/claim.rs`). Whoever holds an end of a channel links that end's word, and the other end's holder
+//!   sleeps on it: one word tells of commits, of a leaving and of a death. So a commit may be a plain store: who dies
+//!   before he rings is rung for. The fence that a store needs before the look at the word is the sleeper's,
+//!   membarrier(2); while there is much sleep, commits fence themselves.
+//! - **Channel** (`queue/lane.rs`). {count, position} of each end in one word, moved by one store. Records lie in one
+//!   piece: behind the buffer there is as much again for what begins before its end. What the other end wrote is
+//!   bounded before it is used.
 //! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word
 //!   its taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever
 //!   inherits the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item
@@ -141,6 +148,15 @@
 //! | `ring.written`, `ring.staged` | a record beyond the last commit                | the next producer overwrites it      |
 //! | `ring.copied`                 | a copy in a dead process                       | the next consumer takes the record   |
 //! | `ring.taken`                  | a message that died with its receiver          | nobody: at most once                 |
+//! | `claim.pending`               | nothing taken                                  | the kernel wakes one if it is free   |
+//! | `claim.taken`, `claim.unlinked` | our TID, named by the pending slot           | the kernel marks it                  |
+//! | `claim.held`                  | our TID, linked                                | the kernel marks it: the other is told |
+//! | `claim.announced`             | a sleeper's bit and no sleeper                 | the next commit or claim takes it away |
+//! | `claim.unrung`                | a commit, and nobody woken                     | the kernel, by our end               |
+//! | `claim.left`                  | a closed end, still held                       | the kernel, by our end               |
+//! | `lane.written`                | records beyond the tail                        | the next sender overwrites them      |
+//! | `lane.copied`                 | a copy in a dead process                       | the next receiver takes the record   |
+//! | `lane.taken`                  | a message that died with its receiver          | nobody: at most once                 |
 //! | `lease.pending`, `lease.freed` | a free place, pending                        | the kernel wakes one, for nothing    |
 //! | `lease.claimed`, `lease.unlinked` | our TID, named by the pending slot        | the kernel marks it: given back      |
 //! | `lease.awaited`, `task.joining` | a joiner's bit and no joiner                | the next change clears it            |
@@ -166,6 +182,8 @@
 //!   the other, and a giver can commit and die between two of them.
 //! - A joiner sleeps on one unfinished item, in the word whose change finishes it, and not on a bell of its own: a bell
 //!   that the kernel rings for a dead finisher changes no word, so a joiner on its way to sleep would miss it.
+//! - A channel's records are not padded to the end of its ring, where a long one might never fit: the buffer is as long
+//!   again instead. And its bell is no half of the word that commits: the claim, which tells of deaths, is bell enough.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //!
@@ -189,4 +207,5 @@
 //! | pidfd_open, waitid on a pidfd               | 5.3, 5.4                  | no processes                          |
 //! | futex_waitv                                 | 5.16                      | no waiting for room in a queue        |
 //! | a wake for a pending word with owner 0      | 6.2, backported; probed   | waits are cut into slices of 100 ms   |
+//! | membarrier, GLOBAL_EXPEDITED                | 4.16                      | channels fence at each commit         |
 //! | PIDFD_GET_INFO with the exit status         | 6.15                      | the record that the child left        |

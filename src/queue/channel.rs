@@ -19,8 +19,8 @@ use crate::{
 ///
 /// # Whose an end is
 /// An end belongs to one thread at a time: the one that first uses it, or [`claim`](Sender::claim)s it. So make the
-/// channel, fork, and use each end where it belongs: the copies of an end that a fork makes do no harm, and their use is
-/// refused ([`ClaimError::Held`](crate::ClaimError::Held)) while somebody holds the end.
+/// channel, fork, and use each end where it belongs: the copies of an end that a fork makes do no harm, and their use
+/// is refused ([`ClaimError::Held`](crate::ClaimError::Held)) while somebody holds the end.
 ///
 /// - The holder drops or [`close`](Sender::close)s its end: the end is closed for good. A receiver receives what there
 ///   is and is told `Disconnected`; a sender is told at once, and has its value back.

@@ -127,7 +127,8 @@ impl Claim {
         }
     }
 
-    /// Holds the end for the calling thread, and links it, unless the other end is not trusted. Whoever sleeps on it wakes, and looks who it is.
+    /// Holds the end for the calling thread, and links it, unless the other end is not trusted. Whoever sleeps on it
+    /// wakes, and looks who it is.
     #[cold]
     pub(crate) fn claim(&self, me: Me, linked: bool) -> Result<(), NotClaimed> {
         if linked {
@@ -257,8 +258,8 @@ impl Claim {
     /// Announces a sleeper; the word to sleep on is `word` with WAITERS. False if it is no longer `word`. Afterwards
     /// the sleeper looks at the commits once more. Says in `secured` whether the committer is sure to see it.
     fn announce(&self, word: OwnerWord, secured: &mut bool) -> bool {
-        // ORDERING(ending): Acquire: nobody had claimed it when it was judged, and nobody has now, but somebody may have
-        // come, and closed it, in between.
+        // ORDERING(ending): Acquire: nobody had claimed it when it was judged, and nobody has now, but somebody may
+        // have come, and closed it, in between.
         // ORDERING: Relaxed when it fails: it is judged anew.
         let sets = || self.robust.compare_exchange(word.0, word.with_waiters().0, Acquire, Relaxed);
         if !word.has_waiters() && sets().is_err() {

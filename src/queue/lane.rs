@@ -29,10 +29,7 @@
 //! - `record`: Release in `commit` -> Acquire in `look`: the tail's carries the records, the head's the end of their
 //!   reading.
 //!
-//! # Crash points
-//! - `lane.written`: records beyond the tail: the next sender writes over them.
-//! - `lane.copied`: the receiver has a copy and has not committed: the next receiver takes the record again.
-//! - `lane.taken`: committed, and the copy dies with its process: `recv` is at most once.
+//! Crash points: see `lane/sending.rs` and `lane/receiving.rs`.
 
 use crate::{
     error::RegionError,
@@ -42,12 +39,15 @@ use crate::{
     },
     queue::{
         claim::{Claim, Fate, NotClaimed, claimant, is_ours},
-        ends::{Bounds, Landing},
-        frame::{HEADER, header, payload_len, units},
+        ends::Bounds,
+        frame::{HEADER, units},
     },
     region::{Handle, Region, Shareable, SharedBytes},
     sync::{OwnerWord, Patience},
 };
+
+mod receiving;
+mod sending;
 
 /// An identity that no thread has.
 const NOBODY: u64 = u64::MAX;
@@ -295,8 +295,8 @@ impl<const SENDS: bool> Side<SENDS> {
         loop {
             let tail = self.lane.tail.place();
             let head = self.lane.head.place();
-            // The head was read while the tail stood still.
-            if self.lane.tail.place() == tail {
+            // The head was read while the tail stood still: that is the instant. (Our own end stands still anyway.)
+            if self.lane.tail.place() == tail || !SENDS && is_ours(self.identity) {
                 let used = self.between(head.position, tail.position).min(self.capacity);
                 return (tail.count.wrapping_sub(head.count).min(used), used);
             }
@@ -459,232 +459,6 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
         };
         if closes {
             claim.leave(self.identity, self.trusts);
-        }
-    }
-}
-
-impl RawSender {
-    #[inline]
-    fn fits(&self, at: Place, units: u32) -> bool {
-        let used = self.between(self.other.position, at.position);
-        units <= self.capacity.saturating_sub(used) && at.count.wrapping_sub(self.other.count) < self.most
-    }
-
-    /// Sees to it that the end is ours, that somebody may receive, and that `units` more fit behind `at`.
-    #[inline]
-    fn make_room(&mut self, at: Place, units: u32, patience: Patience) -> Result<(), Hindrance> {
-        if self.theirs().claim.judge() == Fate::Gone {
-            return Err(Hindrance::Gone);
-        }
-        while !self.fits(at, units) {
-            self.wait(patience)?;
-        }
-        Ok(())
-    }
-
-    /// Puts a record behind what was put there before, and says where the next one goes.
-    #[inline]
-    fn put(&self, at: Place, payload: &[u8]) -> Place {
-        let offset = self.offset(at.position);
-        self.bytes.buffer().write(offset, &header(payload.len()));
-        self.bytes.buffer().write(offset + HEADER, payload);
-        // CRASH(lane.written): beyond the tail.
-        self.behind(at, units(payload.len()))
-    }
-
-    /// Sends `payload`, which is not longer than [`max_len`](Side::max_len), waiting for room as long as `patience`
-    /// lasts.
-    #[inline]
-    pub(crate) fn send(&mut self, payload: &[u8], patience: Patience) -> Result<(), Hindrance> {
-        debug_assert!(payload.len() <= self.max_len());
-        self.ready()?;
-        self.make_room(self.own, units(payload.len()), patience)?;
-        let at = self.own;
-        let next = self.behind(at, units(payload.len()));
-        if mutant(Mutant::CommitBeforeRecord) {
-            self.commit(next);
-            self.put(at, payload);
-            return Ok(());
-        }
-        self.put(at, payload);
-        self.commit(next);
-        Ok(())
-    }
-
-    /// The begin of a batch: where its first record goes.
-    #[inline]
-    pub(crate) fn begin(&mut self) -> Result<Batch<'_>, Hindrance> {
-        self.ready()?;
-        let at = self.own;
-        Ok(Batch { sender: self, at, records: 0, sent: 0 })
-    }
-
-    /// Room for a payload of `len` bytes, which is not longer than [`max_len`](Side::max_len).
-    pub(crate) fn reserve(&mut self, len: usize, patience: Patience) -> Result<*mut u8, Hindrance> {
-        self.ready()?;
-        self.make_room(self.own, units(len), patience)?;
-        Ok(self.payload_at(self.own))
-    }
-
-    /// Writes what was reserved.
-    pub(crate) fn write_reserved(&self, payload: &[u8]) {
-        if is_ours(self.identity) {
-            self.bytes.buffer().write(self.offset(self.own.position) + HEADER, payload);
-        }
-    }
-
-    /// Commits what was reserved. A copy that a fork made does nothing.
-    pub(crate) fn commit_reserved(&mut self, len: usize) {
-        if is_ours(self.identity) {
-            self.bytes.buffer().write(self.offset(self.own.position), &header(len));
-            self.commit(self.behind(self.own, units(len)));
-        }
-    }
-}
-
-/// Records that are committed together, as far as there is room.
-pub(crate) struct Batch<'a> {
-    sender: &'a mut RawSender,
-    at: Place,
-    records: usize,
-    sent: usize,
-}
-
-impl Batch<'_> {
-    /// Adds a record. What was added before is committed if this one must wait.
-    #[inline]
-    pub(crate) fn add(&mut self, payload: &[u8], patience: Patience) -> Result<(), Hindrance> {
-        let units = units(payload.len());
-        if !self.sender.fits(self.at, units) {
-            // One look first: there may be room for all of it.
-            if !self.sender.look()? || !self.sender.fits(self.at, units) {
-                self.commit();
-            }
-        }
-        self.sender.make_room(self.at, units, patience)?;
-        self.at = self.sender.put(self.at, payload);
-        self.records += 1;
-        Ok(())
-    }
-
-    /// How many were committed so far.
-    #[inline]
-    pub(crate) fn committed(&self) -> usize {
-        self.sent
-    }
-
-    /// Commits what was added. How many records were committed so far.
-    #[inline]
-    pub(crate) fn commit(&mut self) -> usize {
-        if self.records > 0 {
-            self.sender.commit(self.at);
-            self.sent += std::mem::take(&mut self.records);
-        }
-        self.sent
-    }
-}
-
-impl RawReceiver {
-    /// Sees to it that the end is ours and that there is a record.
-    #[inline]
-    fn await_record(&mut self, patience: Patience) -> Result<(), Hindrance> {
-        self.ready()?;
-        if self.own.position == self.other.position && !self.look()? {
-            self.wait(patience)?;
-        }
-        Ok(())
-    }
-
-    /// The length of the record at `at`, which lies before the tail that we saw.
-    #[inline]
-    fn len_at(&self, at: Place) -> Result<usize, Hindrance> {
-        let mut header = [0; HEADER];
-        self.bytes.buffer().read(self.offset(at.position), &mut header);
-        let len = payload_len(header);
-        let available = self.between(at.position, self.other.position);
-        if units(len) <= available {
-            return Ok(len);
-        }
-        Err(Hindrance::Damaged { found: len, limit: (HEADER * available as usize).saturating_sub(HEADER) })
-    }
-
-    /// Copies the record at `at` to `landing`, and says where the next begins.
-    #[inline]
-    fn copy(&self, at: Place, landing: &mut impl Landing) -> Result<Place, Hindrance> {
-        let len = self.len_at(at)?;
-        let room = landing.room(len).ok_or(Hindrance::NoMemory(len))?;
-        let count = room.len().min(len);
-        self.bytes.buffer().read(self.offset(at.position) + HEADER, &mut room[..count]);
-        Ok(self.behind(at, units(len)))
-    }
-
-    /// Receives the oldest payload into `landing`, waiting for one as long as `patience` lasts.
-    #[inline]
-    pub(crate) fn recv(&mut self, landing: &mut impl Landing, patience: Patience) -> Result<(), Hindrance> {
-        self.await_record(patience)?;
-        let next = self.copy(self.own, landing)?;
-        // CRASH(lane.copied): not yet taken.
-        self.commit(next);
-        // CRASH(lane.taken): gone from the ring.
-        Ok(())
-    }
-
-    /// Waits for a record; then takes as many as are asked for of those that are there, and commits once, when the
-    /// taking is dropped.
-    #[inline]
-    pub(crate) fn begin(&mut self, patience: Patience) -> Result<Taking<'_>, Hindrance> {
-        self.await_record(patience)?;
-        let at = self.own;
-        Ok(Taking { receiver: self, at })
-    }
-
-    /// The oldest payload where it lies, waiting for one as long as `patience` lasts.
-    pub(crate) fn peek(&mut self, patience: Patience) -> Result<(*const u8, usize), Hindrance> {
-        self.await_record(patience)?;
-        let len = self.len_at(self.own)?;
-        Ok((self.payload_at(self.own), len))
-    }
-
-    /// The same, as a copy.
-    pub(crate) fn peek_copy(&mut self, copy: &mut Vec<u8>, patience: Patience) -> Result<(), Hindrance> {
-        self.await_record(patience)?;
-        self.copy(self.own, copy).map(drop)
-    }
-
-    /// Takes the oldest record, which has a payload of `len` bytes. A copy that a fork made does nothing.
-    pub(crate) fn take(&mut self, len: usize) {
-        if is_ours(self.identity) {
-            self.commit(self.behind(self.own, units(len)));
-        }
-    }
-}
-
-/// Records that are taken together.
-pub(crate) struct Taking<'a> {
-    receiver: &'a mut RawReceiver,
-    at: Place,
-}
-
-impl Taking<'_> {
-    /// Whether there is another for sure.
-    #[inline]
-    pub(crate) fn has_more(&self) -> bool {
-        self.at.position != self.receiver.other.position
-    }
-
-    /// Copies the next record to `landing`.
-    #[inline]
-    pub(crate) fn next(&mut self, landing: &mut impl Landing) -> Result<(), Hindrance> {
-        self.at = self.receiver.copy(self.at, landing)?;
-        Ok(())
-    }
-}
-
-impl Drop for Taking<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.at != self.receiver.own {
-            self.receiver.commit(self.at);
         }
     }
 }

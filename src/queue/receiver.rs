@@ -46,8 +46,8 @@ impl<T, C> Receiver<T, C> {
         self.raw.release().map_or(Ok(()), |word| Err(ClaimError::Held { by: word.owner() }))
     }
 
-    /// Closes the end for good, in every process: the sender is told `Disconnected`. What is in the channel stays there.
-    /// Closing again does nothing.
+    /// Closes the end for good, in every process: the sender is told `Disconnected`. What is in the channel stays
+    /// there. Closing again does nothing.
     ///
     /// # Errors
     /// [`ClaimError::Held`] if it is another's.

@@ -289,7 +289,7 @@ fn a_receiver_that_leaves_is_missed() {
 
 #[test]
 fn an_end_is_held_by_one_at_a_time() {
-    explore("an end that changes hands", 2, the_end_changes_hands);
+    explore("an end that changes hands", 1, the_end_changes_hands);
     explore("two who want one end", 2, two_claim_one_end);
 }
 
@@ -313,7 +313,7 @@ fn mutant_commit_unrung_is_seen() {
 
 #[test]
 fn mutant_ring_then_wake_is_seen() {
-    let said = fails_with(Mutant::RingThenWake, || explore("", 4, || two_messages(ONE)));
+    let said = fails_with(Mutant::RingThenWake, || explore("", 3, || two_messages(ONE)));
     assert!(said.contains("deadlock"), "{said}");
 }
 
@@ -357,4 +357,32 @@ fn mutant_leave_untold_is_seen() {
 fn mutant_left_unseen_is_seen() {
     let said = fails_with(Mutant::LeftUnseen, || every_death("", 4, receiver_leaves));
     assert!(said.contains("deadlock"), "{said}");
+}
+
+/// A receiver dies on its way to sleep, and leaves its bit; whoever claims the end then takes it away. (So one that is
+/// on its way to sleep hears of a new holder, even if that has the TID of the last.)
+fn a_bit_is_left_for_a_claim(fuel: usize) {
+    let (mut sender, mut receiver) = channel(TWO);
+    assert!(die_after(fuel, || recv(&mut receiver, Patience::Until(None))).is_err());
+    sender.claim().unwrap();
+    assert!(!sender.holders()[0].has_waiters());
+}
+
+/// The steps after which it has announced itself, and does not sleep yet.
+const ANNOUNCED: usize = 17;
+
+fn claims_after_a_bit() {
+    for fuel in 0..ANNOUNCED {
+        explore("", 1, move || a_bit_is_left_for_a_claim(fuel));
+    }
+}
+
+#[test]
+fn a_claim_takes_the_bit_of_the_dead_away() {
+    claims_after_a_bit();
+}
+
+#[test]
+fn mutant_claim_untold_is_seen() {
+    fails_with(Mutant::ClaimUntold, claims_after_a_bit);
 }
