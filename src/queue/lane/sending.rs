@@ -58,6 +58,9 @@ impl RawSender {
     #[inline]
     pub(crate) fn begin(&mut self) -> Result<Batch<'_>, Hindrance> {
         self.ready()?;
+        if self.theirs().claim.judge() == Fate::Gone {
+            return Err(Hindrance::Gone);
+        }
         let at = self.own;
         Ok(Batch { sender: self, at, records: 0, sent: 0 })
     }
@@ -103,8 +106,8 @@ impl Batch<'_> {
             if !self.sender.look()? || !self.sender.fits(self.at, units) {
                 self.commit();
             }
+            self.sender.make_room(self.at, units, patience)?;
         }
-        self.sender.make_room(self.at, units, patience)?;
         self.at = self.sender.put(self.at, payload);
         self.records += 1;
         Ok(())

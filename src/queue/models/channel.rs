@@ -373,7 +373,7 @@ const ANNOUNCED: usize = 17;
 
 fn claims_after_a_bit() {
     for fuel in 0..ANNOUNCED {
-        explore("", 1, move || a_bit_is_left_for_a_claim(fuel));
+        explore("a bit that is left for a claim", 1, move || a_bit_is_left_for_a_claim(fuel));
     }
 }
 
