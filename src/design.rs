@@ -119,6 +119,7 @@
 //! | `condition.announced`         | one too many counted                           | the end of the epoch                 |
 //! | `condition.posted`            | a token, and nobody woken                      | the next who looks takes it          |
 //! | `condition.ended`             | sleepers of an epoch that is over              | whoever sees `sweep` wakes them      |
+//! | `condition.beside`            | a loner beside the dead, asleep on one word    | the next who comes tells it          |
 //! | `condition.hinted`            | a wake spent on the dead, a free pending baton | the kernel wakes another             |
 //! | `condition.chosen`, `condition.taken` | the baton held by the dead             | the kernel marks it, and wakes another |
 //! | `condition.passed`            | a free pending baton                           | the kernel wakes another             |

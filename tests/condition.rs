@@ -66,7 +66,13 @@ fn sleeper(lock: &Lock, condition: &Condition, page: &Page) -> Child {
 }
 
 fn sleepers(count: usize, lock: &Lock, condition: &Condition, page: &Page) -> Vec<Child> {
-    (0..count).map(|_| sleeper(lock, condition, page)).collect()
+    asleep((0..count).map(|_| sleeper(lock, condition, page)).collect())
+}
+
+/// Until all sleep: the second that comes rouses the first for a moment.
+fn asleep(children: Vec<Child>) -> Vec<Child> {
+    until(|| children.iter().all(|child| is_asleep_in_futex(child.pid())));
+    children
 }
 
 /// Whoever sleeps still sleeps, however often one looks.
@@ -501,7 +507,7 @@ fn survivors(count: usize, lock: &Lock, condition: &Condition) -> Vec<Child> {
             child
         })
         .collect();
-    children
+    asleep(children)
 }
 
 fn a_killed_waiter_takes_no_notification_with_it() {

@@ -17,6 +17,7 @@ use support::{
     fork_child,
     locks::{fork_and_hold, hold, is_free, many_locks, our_mappings, owner_died},
     page::Page,
+    random::Random,
     until,
 };
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         an_exec_while_holding_is_a_death,
         all_locks_of_a_killed_process_are_marked_in_any_release_order,
         libcs_robust_mutexes_and_ours_share_one_list,
+        libcs_robust_mutexes_do_not_use_up_our_places,
         all_2040_locks_of_a_killed_process_are_marked,
         a_forgotten_guard_keeps_its_memory_and_the_list_whole,
         a_forgotten_guards_lock_is_reported_when_its_thread_is_gone,
@@ -200,40 +202,64 @@ fn libcs_robust_mutexes_and_ours_share_one_list() {
     let ours: Vec<Lock> = (0..3).map(|_| Lock::new().unwrap()).collect();
     let page = Page::new();
     let libcs: Vec<_> = (0..3).map(|slot| page.mutex(slot, true)).collect();
-    // Taken in turns: libc's 0, our 0, libc's 1, our 1, libc's 2, our 2. Then these go, in this order, before the kill.
-    let orders: [&[usize]; 8] = [&[], &[2], &[3], &[2, 3], &[3, 2], &[0, 5], &[5, 0, 3], &[1, 4, 2, 3]];
-    for freed in orders {
+    // Libc's 0, our 0, libc's 1 and so on are taken in turns; then some are freed, or taken again, before the kill.
+    let mut random = Random(1);
+    for steps in (0..8).chain([100; 40]) {
+        let script: Vec<usize> = (0..6).chain((0..steps).map(|_| random.below(6) as usize)).collect();
         fork_and_hold(|| {
             let mut guards = [None, None, None];
-            for index in 0..3 {
-                assert_eq!(libcs[index].lock(), 0);
-                guards[index] = Some(ours[index].lock().unwrap());
-            }
-            for &which in freed {
-                if which % 2 == 0 { libcs[which / 2].unlock() } else { guards[which / 2] = None }
+            let mut held = [false; 6];
+            for &which in &script {
+                let (at, was_held) = (which / 2, held[which]);
+                match which % 2 {
+                    0 if was_held => libcs[at].unlock(),
+                    0 => assert_eq!(libcs[at].lock(), 0),
+                    _ => guards[at] = if was_held { None } else { Some(ours[at].lock().unwrap()) },
+                }
+                held[which] = !was_held;
             }
             mem::forget(guards);
         })
         .kill();
         for which in 0..6 {
-            let was_freed = freed.contains(&which);
+            let was_freed = script.iter().filter(|&&step| step == which).count() % 2 == 0;
             if which % 2 == 1 {
                 match ours[which / 2].try_lock() {
-                    Ok(_) => assert!(was_freed, "our {} after {freed:?}", which / 2),
+                    Ok(_) => assert!(was_freed, "our {} after {script:?}", which / 2),
                     Err(LockError::OwnerDied(mut guard)) => {
                         assert!(!was_freed);
                         guard.make_consistent();
                     }
-                    other => panic!("our {} after {freed:?}: {other:?}", which / 2),
+                    other => panic!("our {} after {script:?}: {other:?}", which / 2),
                 };
             } else {
                 let expected = if was_freed { 0 } else { libc::EOWNERDEAD };
-                assert_eq!(libcs[which / 2].lock(), expected, "libc's {} after {freed:?}", which / 2);
+                assert_eq!(libcs[which / 2].lock(), expected, "libc's {} after {script:?}", which / 2);
                 libcs[which / 2].make_consistent();
                 libcs[which / 2].unlock();
             }
         }
     }
+}
+
+fn libcs_robust_mutexes_do_not_use_up_our_places() {
+    let locks = many_locks(2_040);
+    let libcs = Page::new().mutex(0, true);
+    for _ in 0..10_000 {
+        // Each is alone in the list as it goes, and was not as it came; and the other way round.
+        assert_eq!(libcs.lock(), 0);
+        let guard = locks[0].lock().unwrap();
+        libcs.unlock();
+        drop(guard);
+        let guard = locks[0].lock().unwrap();
+        assert_eq!(libcs.lock(), 0);
+        drop(guard);
+        libcs.unlock();
+    }
+    let guards: Vec<_> = locks.iter().map(|lock| lock.lock().unwrap()).collect();
+    assert!(matches!(locks[0].try_lock(), Err(LockError::TooManyHeld { held: 2_040, limit: 2_040 })));
+    drop(guards);
+    assert!(locks.iter().all(is_free));
 }
 
 fn all_2040_locks_of_a_killed_process_are_marked() {

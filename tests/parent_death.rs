@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use pshared::{Process, current_process, parent_process};
-use support::page::Page;
+use support::{page::Page, random::Random};
 
 fn main() -> ExitCode {
     let tests = support::tests![
@@ -275,18 +275,6 @@ fn in_a_new_pid_namespace_a_child_lives() {
         assert_eq!(Process::spawn(std::process::id).unwrap().join().unwrap(), 1);
     })
     .join_ok();
-}
-
-/// A small generator of numbers; its seed is printed with a failure.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 /// Waits for all who have come to us, who were killed, or found their parent gone before they ran anything; the

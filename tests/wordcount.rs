@@ -33,6 +33,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use support::random::Random;
 
 const PLACES: [&str; 5] =
     ["--kill-one", "--kill-one=counting", "--kill-one=locked", "--kill-one=parts", "--kill-one=anywhere"];
@@ -90,13 +91,13 @@ impl Tree {
         let mut random = Random(0x5eed);
         for i in 0..1_100 {
             let words = random.below(400);
-            tree.write(format!("a{}/b{}/file {i}.txt", i % 7, i % 13), &random.text(words));
+            tree.write(format!("a{}/b{}/file {i}.txt", i % 7, i % 13), &text(&mut random, words));
         }
         for i in 0..20 {
             tree.write(format!("empty/{i}"), b"");
         }
-        tree.write("big", &random.text(900_000)[..3_000_000]);
-        tree.write("many words", random.distinct_words(30_000).as_bytes());
+        tree.write("big", &text(&mut random, 900_000)[..3_000_000]);
+        tree.write("many words", distinct_words(30_000).as_bytes());
         // One word across the end of a piece, one that is longer than a piece, one that ends with it.
         let border = 256 << 10;
         tree.write("across", &[vec![b' '; border - 3], b"acrosstheborder and on".to_vec()].concat());
@@ -180,38 +181,26 @@ impl Drop for Tree {
     }
 }
 
-/// The same numbers every time (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    /// Common words often, rare ones seldom, all sorts of bytes between them.
-    fn text(&mut self, words: u64) -> Vec<u8> {
-        let mut text = Vec::new();
-        for _ in 0..words {
-            let range = 1 + self.below(2_000);
-            let mut word = self.below(range);
-            while word > 0 {
-                text.push(b"etaoinSHRD"[(word % 10) as usize]);
-                word /= 10;
-            }
-            text.push(b" \n\t.,-_0'\xe9"[self.below(10) as usize]);
+/// Common words often, rare ones seldom, all sorts of bytes between them.
+fn text(random: &mut Random, words: u64) -> Vec<u8> {
+    let mut text = Vec::new();
+    for _ in 0..words {
+        let range = 1 + random.below(2_000);
+        let mut word = random.below(range);
+        while word > 0 {
+            text.push(b"etaoinSHRD"[(word % 10) as usize]);
+            word /= 10;
         }
-        text.extend_from_slice(b" end of the text ");
-        text
+        text.push(b" \n\t.,-_0'\xe9"[random.below(10) as usize]);
     }
+    text.extend_from_slice(b" end of the text ");
+    text
+}
 
-    fn distinct_words(&mut self, words: u64) -> String {
-        let letter = |n: u64| char::from(b'a' + (n % 26) as u8);
-        let word = |n: u64| (0..8).map(|i| letter(n / 26_u64.pow(i % 4) + u64::from(i))).collect::<String>();
-        (0..words).map(|n| word(n) + " ").collect()
-    }
+fn distinct_words(words: u64) -> String {
+    let letter = |n: u64| char::from(b'a' + (n % 26) as u8);
+    let word = |n: u64| (0..8).map(|i| letter(n / 26_u64.pow(i % 4) + u64::from(i))).collect::<String>();
+    (0..words).map(|n| word(n) + " ").collect()
 }
 
 // The program.

@@ -351,6 +351,10 @@ pub(crate) struct Me {
 }
 
 impl Me {
+    pub(crate) fn tid(self) -> u32 {
+        self.tid
+    }
+
     pub(crate) fn identity(self) -> u64 {
         u64::from(self.tid)
     }
@@ -360,9 +364,14 @@ impl Me {
         kernel::set_pending(self, None);
     }
 
-    /// How many robust words this thread has linked.
-    pub(crate) fn held(self) -> u32 {
-        kernel::held(self)
+    /// How many robust words this thread has linked, if there are as many as `limit`.
+    pub(crate) fn holds_as_many_as(self, limit: u32) -> Option<u32> {
+        Some(kernel::held(self)).filter(|&held| held >= limit)
+    }
+
+    /// Whether this thread has linked any robust word.
+    pub(crate) fn holds_any(self) -> bool {
+        kernel::held(self) > 0
     }
 
     /// Every search begins at the first place: so that threads meet there.

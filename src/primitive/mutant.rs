@@ -140,6 +140,8 @@ pub enum Mutant {
     BatonNotHeld,
     /// The baton is freed, and nobody looks whether there are more tokens.
     BatonNotPassed,
+    /// A condition's waiter that comes beside a loner lets it sleep on one word alone.
+    LonerNotDisturbed,
     /// Whoever sees that an epoch was ended takes it for granted that its sleepers know.
     SweepLeftUndone,
     /// A condition's waiter takes its token before it has the user's lock.

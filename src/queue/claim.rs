@@ -61,7 +61,7 @@ use crate::{
         heavy_fence, light_fence, me, me_if, mutant,
     },
     region::Shareable,
-    sync::{MAX_HELD, OwnerWord},
+    sync::{OwnerWord, may_hold_more},
 };
 
 /// `careful`: see the module.
@@ -132,9 +132,7 @@ impl Claim {
     #[cold]
     pub(crate) fn claim(&self, me: Me, linked: bool) -> Result<(), NotClaimed> {
         if linked {
-            if me.held() >= MAX_HELD {
-                return Err(NotClaimed::TooMany(me.held()));
-            }
+            may_hold_more(me).map_err(NotClaimed::TooMany)?;
             self.robust.announce(me);
         }
         // CRASH(claim.pending): nothing is ours yet.
@@ -148,7 +146,7 @@ impl Claim {
                 return Err(NotClaimed::Held(seen.owner()));
             }
             // ORDERING(ending): Acquire, so that we go on where the last holder was.
-            match self.robust.compare_exchange(seen.0, seen.taken_by(me.tid).0, Acquire, Relaxed) {
+            match self.robust.compare_exchange(seen.0, seen.taken_by(me.tid()).0, Acquire, Relaxed) {
                 Ok(_) => break,
                 Err(now) => seen = OwnerWord(now),
             }

@@ -198,7 +198,7 @@ impl Lease {
         self.word.announce(me);
         // CRASH(lease.pending): nothing is ours.
         // ORDERING(handback): Acquire, so that we see what the last holder left.
-        let claimed = self.word.compare_exchange(seen.0, seen.taken_by(me.tid).0, Acquire, Relaxed).is_ok();
+        let claimed = self.word.compare_exchange(seen.0, seen.taken_by(me.tid()).0, Acquire, Relaxed).is_ok();
         if claimed {
             // CRASH(lease.claimed): the pending slot names a word that holds our TID: the kernel marks it.
             self.word.link(me);
@@ -214,7 +214,7 @@ impl Lease {
         self.word.unlink(me);
         // CRASH(lease.unlinked): pending and ours: the kernel marks it.
         // ORDERING(handback): Release, so that the next holder sees what we leave.
-        if self.word.compare_exchange(me.tid, 0, Release, Relaxed).is_err() {
+        if self.word.compare_exchange(me.tid(), 0, Release, Relaxed).is_err() {
             self.release_watched(me);
         }
         // CRASH(lease.freed): pending and free, or already another's: at worst one wakes for nothing.
@@ -242,7 +242,7 @@ impl Lease {
             if seen.is_free() {
                 return Watched::Free(self.state());
             }
-            if seen.owner() == me.tid {
+            if seen.owner() == me.tid() {
                 return Watched::Mine;
             }
             if mutant(Mutant::WatchWithoutWaiters) {

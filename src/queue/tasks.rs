@@ -61,7 +61,7 @@ use crate::{
         ring::{MAX_CAPACITY, Record},
     },
     region::{Handle, Region, Row, Shareable, SharedBytes},
-    sync::{MAX_HELD, Patience},
+    sync::{MAX_HELD, Patience, may_hold_more},
 };
 
 /// More places than these one wait could not watch beside the doorbell.
@@ -212,7 +212,7 @@ impl RawTasks {
     /// Takes an item, and copies it to `copy`, waiting for one as long as `patience` lasts.
     pub(crate) fn take(&self, copy: &mut Vec<u8>, patience: Patience) -> Result<Taken, NotGiven> {
         let me = me();
-        if me.held() >= MAX_HELD {
+        if may_hold_more(me).is_err() {
             return Err(NotGiven::TooMany(MAX_HELD as usize));
         }
         let tries = matches!(patience, Patience::None);
@@ -512,7 +512,7 @@ impl RawTasks {
 
     /// Finishes the first of those that the caller holds without a guard. False if there is none.
     pub(crate) fn finish_kept(&self, me: Me) -> bool {
-        let is_kept = |lease: &Lease| lease.owner().owner() == me.tid && lease.kept.load(Relaxed) != 0;
+        let is_kept = |lease: &Lease| lease.owner().owner() == me.tid() && lease.kept.load(Relaxed) != 0;
         let kept = self.leases.iter().enumerate().filter(|(_, lease)| is_kept(lease));
         let first = kept.min_by_key(|(_, lease)| lease.kept.load(Relaxed)).map(|(place, _)| place);
         first.map(|place| self.finish(me, place)).is_some()

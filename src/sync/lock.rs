@@ -6,7 +6,7 @@ use crate::{
     error::{LockError, RegionError},
     primitive::{Deadline, Me, Release, fence, lineage, me, me_if},
     region::{Handle, Region, in_arena},
-    sync::raw_lock::{MAX_HELD, PaddedLock, Patience, RawLock, Refused, Rest, Suspicion},
+    sync::raw_lock::{MAX_HELD, PaddedLock, Patience, RawLock, Refused, Rest, Suspicion, may_hold_more},
 };
 
 /// A lock between processes, and between their threads, that survives the death of its holder.
@@ -149,8 +149,7 @@ impl<'a> LockGuard<'a> {
     #[inline]
     pub(crate) fn take(lock: &'a RawLock, patience: Patience) -> Result<Self, LockError<Self>> {
         let me = me();
-        let held = me.held();
-        if held >= MAX_HELD {
+        if let Err(held) = may_hold_more(me) {
             return Err(LockError::TooManyHeld { held, limit: MAX_HELD });
         }
         LockGuard::take_as(lock, me, patience)

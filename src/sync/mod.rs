@@ -23,7 +23,7 @@ pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use once::{Once, OnceValue};
 pub(crate) use owner::OwnerWord;
-pub(crate) use raw_lock::{Hold, MAX_HELD, PaddedLock, Patience, RawLock, Refused};
+pub(crate) use raw_lock::{Hold, MAX_HELD, PaddedLock, Patience, RawLock, Refused, may_hold_more};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 pub use semaphore::{BoundedSemaphore, Permit, Semaphore};

@@ -25,7 +25,7 @@ use crate::{
     error::{OnceError, RegionError},
     primitive::{Acquire, AtomicU32, Deadline, Mutant, Relaxed, Release, lineage, me, mutant},
     region::{Handle, Plain, Region, Shareable, SharedBytes, in_arena},
-    sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused},
+    sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, may_hold_more},
 };
 
 /// Words and algorithm; the memory is somebody else's.
@@ -57,14 +57,13 @@ impl RawOnce {
         if self.is_done() {
             return Ok(false);
         }
-        let held = me().held();
-        if held >= MAX_HELD {
+        if let Err(held) = may_hold_more(me()) {
             return Err(OnceError::TooManyHeld { held, limit: MAX_HELD });
         }
         let _hold = match self.lock.hold(patience) {
             Ok(hold) => hold,
             // `try_lock` does not look whether the holder is the caller itself.
-            Err(Refused::WouldBlock) if self.lock.state().owner() == me().tid => {
+            Err(Refused::WouldBlock) if self.lock.state().owner() == me().tid() => {
                 return Err(OnceError::Reentered);
             }
             Err(Refused::WouldBlock) => return Err(OnceError::WouldBlock),

@@ -180,7 +180,7 @@ impl<'a> Meeting<'a> {
     fn enter(self) -> Stay<'a> {
         let me = me();
         self.raw.bell.robust.announce(me); // B2
-        let first = me.tid as usize % self.slots.len();
+        let first = me.tid() as usize % self.slots.len();
         Stay { meeting: self, me, place: None, first, leads: false, lineage: lineage() }
     }
 
@@ -193,7 +193,7 @@ impl<'a> Meeting<'a> {
     /// Waits until all have arrived. Says how many had arrived before.
     pub(crate) fn wait(self, deadline: Option<Deadline>) -> Result<usize, BarrierError> {
         let mut stay = self.enter();
-        if self.raw.bell.state().owner() == stay.me.tid {
+        if self.raw.bell.state().owner() == stay.me.tid() {
             return Err(BarrierError::WithinAction);
         }
         let mut expired = false;
@@ -279,7 +279,7 @@ impl<'a> Meeting<'a> {
     fn arrive(self, me: Me, seen: Word, place: usize, before: usize) -> bool {
         let slot = &self.slots[place];
         // ORDERING: Relaxed, `arrive` carries them.
-        slot.notes[TID].store(me.tid, Relaxed);
+        slot.notes[TID].store(me.tid(), Relaxed);
         slot.notes[BEFORE].store(seen.newest(), Relaxed);
         slot.notes[COUNT].store(before as u32 + 1, Relaxed);
         slot.notes[FATE].store(seen.empty().0, Relaxed);
@@ -557,7 +557,7 @@ impl<'a> Meeting<'a> {
     /// Tells those of the broken round why, once and for all, and begins the next. Waits for the end of an action that
     /// still runs.
     fn finish_reset(self, stay: &mut Stay<'a>, broken: Word, deadline: Option<Deadline>) -> Progress {
-        let within_action = self.raw.bell.state().owner() == stay.me.tid;
+        let within_action = self.raw.bell.state().owner() == stay.me.tid();
         if self.action.is_some() && !within_action {
             let expired = self.lead(stay, broken, deadline);
             if !stay.leads {

@@ -21,8 +21,9 @@
 //!   `outlast` is the only one that waits, and owes nobody a wake.)
 //! - I4: WAITERS goes only together with waking *all*, or when nobody can sleep. A contended release that woke nobody
 //!   leaves it set and notes `stale`; the next contended release clears the word and wakes whoever there is.
-//! - I5: a held lock is in the list before the pending slot is emptied, and out of it before the word is freed: once
-//!   it is free another process links it and its `next` is a stranger's.
+//! - I5: a held lock is in the list before the pending slot names another or none, and out of it before the word is
+//!   freed: once it is free another process links it and its `next` is a stranger's. The slot goes on naming a lock
+//!   that is held and linked (emptying it would be one more store): the kernel looks at such an entry once.
 //!
 //! # Ordering edges
 //! - `handover`: Release in `unlock` -> Acquire exchange in `lock`; carries the data and `suspicion`.
@@ -31,7 +32,7 @@
 //! # Crash points
 //! - `lock.pending`: named as pending, not yet taken. The word is free (the kernel wakes one), or another's (nothing).
 //! - `lock.taken`: ours, not yet linked. Pending: the kernel marks it.
-//! - `lock.held`: ours and linked. The kernel marks it.
+//! - `lock.held`: ours and linked, and pending as long as no other word is. The kernel marks it.
 //! - `lock.unlinked`: ours, no longer linked. Pending: the kernel marks it.
 //! - `lock.unrung`: freed without a look at WAITERS that came in between, still pending. The kernel wakes one; or it is
 //!   another's already, with WAITERS, and that one's release wakes.
@@ -58,6 +59,12 @@ use crate::{
 /// The locks a thread may hold. The kernel looks through 2,048 entries of a thread's list, newest first; eight are
 /// left for the locks that this crate takes inside one call, and for libc's.
 pub(crate) const MAX_HELD: u32 = 2_040;
+
+/// Whether `me` may take one more on behalf of a user; if not, how many it holds.
+#[inline]
+pub(crate) fn may_hold_more(me: Me) -> Result<(), u32> {
+    me.holds_as_many_as(MAX_HELD).map_or(Ok(()), Err)
+}
 
 /// How long a lock may be waited for.
 #[derive(Clone, Copy, Debug)]
@@ -228,14 +235,13 @@ impl RawLock {
         // CRASH(lock.pending): nothing is ours yet; if the word is free and somebody sleeps, the kernel wakes one.
         // ORDERING(handover): Acquire, so that we see what the last holder wrote.
         // ORDERING(inherit): the same, after the kernel's exchange.
-        let seen = match self.robust.compare_exchange(0, me.tid, order, Relaxed) {
+        let seen = match self.robust.compare_exchange(0, me.tid(), order, Relaxed) {
             Ok(free) => OwnerWord(free),
             Err(_) => self.lock_contended(patience, order, leave)?,
         };
         // CRASH(lock.taken): the pending slot names a word that holds our TID: the kernel marks it.
         self.robust.link(me);
-        me.retract();
-        // CRASH(lock.held): linked.
+        // CRASH(lock.held): linked, and pending until another word is: the kernel looks at it once.
         // ORDERING: Relaxed, carried by `handover`.
         let noted = self.suspicion.load(Relaxed);
         if seen.owner_died() || noted != 0 { Ok(self.suspect(seen, noted)) } else { Ok(Suspicion::None) }
@@ -260,9 +266,9 @@ impl RawLock {
                 return Err(Refused::WouldBlock);
             }
             if seen.is_free() {
-                let mut ours = seen.taken_by(me.tid).0; // I2
+                let mut ours = seen.taken_by(me.tid()).0; // I2
                 if mutant(Mutant::HeirForgetsWaiters) && seen.owner_died() {
-                    ours = me.tid;
+                    ours = me.tid();
                 }
                 // ORDERING(handover), ORDERING(inherit): as in `lock`.
                 match self.robust.compare_exchange(seen.0, ours, order, Relaxed) {
@@ -272,7 +278,7 @@ impl RawLock {
                 continue;
             }
             let refused = match patience {
-                _ if seen.owner() == me.tid && !matches!(patience, Patience::None) => {
+                _ if seen.owner() == me.tid() && !matches!(patience, Patience::None) => {
                     Some(Refused::AlreadyHeld)
                 }
                 Patience::None => Some(Refused::WouldBlock),
@@ -345,7 +351,7 @@ impl RawLock {
             }
             match patience {
                 Patience::None => return Err(Refused::WouldBlock),
-                Patience::Until(_) if holder == me.tid => return Err(Refused::AlreadyHeld),
+                Patience::Until(_) if holder == me.tid() => return Err(Refused::AlreadyHeld),
                 Patience::Until(_) if expired => return Err(Refused::TimedOut),
                 Patience::Until(_) => {}
             }
@@ -409,7 +415,7 @@ impl RawLock {
     #[inline]
     pub(super) fn unlock_quietly(&self, me: Me) -> Result<(), Rest> {
         // ORDERING: Relaxed, a first look: WAITERS seen now will not go before we free the word.
-        if self.robust.load(Relaxed) != me.tid {
+        if self.robust.load(Relaxed) != me.tid() {
             return Err(Rest::All);
         }
         self.robust.announce(me);
@@ -420,7 +426,7 @@ impl RawLock {
         let release = if mutant(Mutant::RelaxedUnlock) { Relaxed } else { Release };
         // ORDERING(handover): Release, so that the next holder's Acquire sees what we wrote. (Compared with what it
         // subtracts, it is one `sub` that sets flags; asked for a bit, it would be a slower `xadd`.)
-        if self.robust.fetch_sub(me.tid, release) != me.tid {
+        if self.robust.fetch_sub(me.tid(), release) != me.tid() {
             return Err(Rest::Wake);
         }
         self.freed(me);
@@ -509,6 +515,7 @@ impl RawLock {
     }
 
     /// The word at some instant.
+    #[inline]
     pub(crate) fn state(&self) -> OwnerWord {
         // ORDERING: Relaxed, for whoever looks from outside.
         OwnerWord(self.robust.load(Relaxed))

@@ -222,7 +222,7 @@ impl<'a> Parts<'a> {
     #[inline]
     fn would_wait_for_itself(self, me: Me, patience: Patience) -> bool {
         // Most threads hold nothing at all.
-        me.held() > 0 && !matches!(patience, Patience::None) && self.slots.holds_one(me)
+        me.holds_any() && !matches!(patience, Patience::None) && self.slots.holds_one(me)
     }
 
     /// Takes `writing` and has the data to itself.

@@ -31,7 +31,7 @@ use crate::{
     error::{LockError, RegionError},
     primitive::{AtomicU32, AtomicU64, Deadline, Me, Mutant, Relaxed, lineage, me, mutant, signature},
     region::{Handle, Region, Shareable, in_arena},
-    sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, Suspicion},
+    sync::raw_lock::{MAX_HELD, Patience, RawLock, Refused, Suspicion, may_hold_more},
 };
 
 /// Words and algorithm. They lie as in `PaddedLock`: the polled word ends one cache line, the links stand on the next.
@@ -68,14 +68,14 @@ impl RawRLock {
     /// Whether the calling thread holds it.
     #[inline]
     fn is_held_by(&self, me: Me) -> Result<bool, LockError<()>> {
-        if self.raw.state().owner() != me.tid {
+        if self.raw.state().owner() != me.tid() {
             return Ok(false);
         }
         // P1
         if self.signature.load(Relaxed) == signature() {
             Ok(true)
         } else {
-            Err(LockError::StrangeOwner { tid: me.tid })
+            Err(LockError::StrangeOwner { tid: me.tid() })
         }
     }
 
@@ -89,8 +89,7 @@ impl RawRLock {
             self.depth.store(deeper, Relaxed);
             return Ok(());
         }
-        let held = me.held();
-        if held >= MAX_HELD {
+        if let Err(held) = may_hold_more(me) {
             return Err(LockError::TooManyHeld { held, limit: MAX_HELD });
         }
         self.take(me, 1, patience)
@@ -103,7 +102,7 @@ impl RawRLock {
             Refused::WouldBlock => LockError::WouldBlock,
             Refused::TimedOut => LockError::TimedOut,
             // Not by this thread, as `is_held_by` said.
-            Refused::AlreadyHeld => LockError::StrangeOwner { tid: me.tid },
+            Refused::AlreadyHeld => LockError::StrangeOwner { tid: me.tid() },
         })?;
         // CRASH(rlock.unsigned): held and linked: the kernel marks it.
         if !mutant(Mutant::HeirKeepsDepth) || suspicion != Suspicion::OwnerDied {
@@ -362,7 +361,7 @@ mod tests {
     #[test]
     fn a_word_with_our_tid_that_we_did_not_write_is_no_hold_of_ours() {
         let lock = RLock::new().unwrap();
-        let tid = me().tid;
+        let tid = me().tid();
         // What the exec of a thread leaves, when its number has come back to us.
         lock.raw.raw.robust.store(tid, Relaxed);
         for signed in [0, signature() ^ 1] {

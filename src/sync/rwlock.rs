@@ -7,7 +7,7 @@ use crate::{
     primitive::{Deadline, Me, lineage, me},
     region::{Handle, Region, Row, in_arena},
     sync::{
-        raw_lock::{MAX_HELD, Patience, RawLock, Suspicion},
+        raw_lock::{MAX_HELD, Patience, RawLock, Suspicion, may_hold_more},
         raw_rwlock::{Denied, Parts, RawRwLock, Share},
         slots::Slot,
     },
@@ -270,7 +270,7 @@ impl RwLock {
 
     #[inline]
     fn read_for(&self, patience: Patience) -> Read<'_> {
-        let me = may_hold_more()?;
+        let me = me_with_room()?;
         let parts = self.parts();
         let share = parts.read(me, patience).map_err(|denied| refusal(parts, denied))?;
         wrap(share.suspicion, RwLockReadGuard::new(share))
@@ -278,14 +278,14 @@ impl RwLock {
 
     #[inline]
     fn write_for(&self, patience: Patience) -> Write<'_> {
-        let me = may_hold_more()?;
+        let me = me_with_room()?;
         let parts = self.parts();
         let suspicion = parts.write(me, patience).map_err(|denied| refusal(parts, denied))?;
         wrap(suspicion, RwLockWriteGuard::new(parts, suspicion, false))
     }
 
     fn upgradable_for(&self, patience: Patience) -> Upgradable<'_> {
-        let me = may_hold_more()?;
+        let me = me_with_room()?;
         let parts = self.parts();
         let suspicion = parts.upgradable(me, patience).map_err(|denied| refusal(parts, denied))?;
         wrap(suspicion, RwLockUpgradableGuard { parts, lineage: lineage(), _not_send: PhantomData })
@@ -319,10 +319,12 @@ fn checked(readers: usize) -> Result<usize, RegionError> {
 
 /// The calling thread, unless it holds as many locks as it may.
 #[inline]
-fn may_hold_more<G>() -> Result<Me, RwLockError<G>> {
+fn me_with_room<G>() -> Result<Me, RwLockError<G>> {
     let me = me();
-    let held = me.held();
-    if held >= MAX_HELD { Err(RwLockError::TooManyHeld { held, limit: MAX_HELD }) } else { Ok(me) }
+    match may_hold_more(me) {
+        Ok(()) => Ok(me),
+        Err(held) => Err(RwLockError::TooManyHeld { held, limit: MAX_HELD }),
+    }
 }
 
 #[cold]

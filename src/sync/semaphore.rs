@@ -8,7 +8,7 @@ use crate::{
     primitive::{Deadline, lineage, me},
     region::{Region, in_arena},
     sync::{
-        raw_lock::{MAX_HELD, Patience},
+        raw_lock::{MAX_HELD, Patience, may_hold_more},
         raw_semaphore::{Count, MAX_HOLDERS, MAX_PERMITS, NotAcquired, RawSemaphore},
     },
 };
@@ -275,8 +275,7 @@ impl Semaphore {
         if self.raw.bound() == 0 {
             return Err(AcquireError::Impossible { need: 1, limit: 0 });
         }
-        let held = me().held();
-        if held >= MAX_HELD {
+        if let Err(held) = may_hold_more(me()) {
             return Err(AcquireError::TooManyHeld { held, limit: MAX_HELD });
         }
         let place = self.raw.acquire_guard(patience).map_err(|refused| self.explain(refused))?;

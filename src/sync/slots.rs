@@ -30,7 +30,7 @@
 //! A death leaves a slot free and marked. Neither needs repair.
 
 use crate::{
-    primitive::{AtomicU32, Me, Relaxed, SeqCst},
+    primitive::{AtomicU32, Me, Relaxed, SeqCst, me},
     region::Shareable,
     sync::raw_lock::{RawLock, Suspicion},
 };
@@ -74,20 +74,23 @@ impl<'a> Slots<'a> {
         {
             return Some((last, suspicion));
         }
-        self.search(me)
+        Slots::search(self.slots, self.used)
     }
 
     /// Looks through all: once by a look, then by trying. It gives up when it has twice been refused by the same
     /// holders: then there was a moment between at which all were held, and none has been missed because its holder
     /// moved meanwhile.
+    ///
+    /// (It is given plain references: what is given by its address is kept in memory on the short way too.)
     #[cold]
-    fn search(self, me: Me) -> Option<(usize, Suspicion)> {
-        let mut claimed = (0..self.slots.len()).find_map(|place| Some((place, self.claim_at(me, place)?)));
+    fn search(slots: &'a [Slot], used: &'a AtomicU32) -> Option<(usize, Suspicion)> {
+        let (this, me) = (Slots { slots, used }, me());
+        let mut claimed = (0..slots.len()).find_map(|place| Some((place, this.claim_at(me, place)?)));
         let mut before = None;
         while claimed.is_none() {
             let mut holders = 0_u64;
-            claimed = self.slots.iter().enumerate().find_map(|(place, slot)| {
-                self.raise(place); // S1
+            claimed = slots.iter().enumerate().find_map(|(place, slot)| {
+                this.raise(place); // S1
                 // ORDERING(claim): the exchange is SeqCst.
                 let suspicion = slot.lock.claim(me).ok();
                 let holder = slot.lock.state().owner();
@@ -138,6 +141,6 @@ impl<'a> Slots<'a> {
 
     /// Whether the calling thread holds one of them.
     pub(crate) fn holds_one(self, me: Me) -> bool {
-        self.used().iter().any(|slot| slot.lock.state().owner() == me.tid)
+        self.used().iter().any(|slot| slot.lock.state().owner() == me.tid())
     }
 }

@@ -264,8 +264,10 @@ fn barger(locks: &Locks, writes: bool) -> Companion {
             let tried = lock.try_read();
             let got = (!matches!(tried, Err(RwLockError::WouldBlock))).then(|| heard(tried));
             pause();
-            look();
-            drop(got);
+            if let Some(reading) = got {
+                look();
+                drop(reading);
+            }
             pass_reading(&lock);
         }
     })

@@ -8,6 +8,7 @@
 
 pub mod locks;
 pub mod page;
+pub mod random;
 
 use std::{
     fs,

@@ -79,6 +79,14 @@ pub(crate) fn without_heavy_fences(models: impl FnOnce()) {
     result.unwrap_or_else(|failure| resume_unwind(failure));
 }
 
+/// Runs `models` with wakes going to who slept last instead of first: the kernel wakes by priority.
+pub(crate) fn newest_first(models: impl FnOnce()) {
+    kernel::set_newest_first(true);
+    let result = catch_unwind(AssertUnwindSafe(models));
+    kernel::set_newest_first(false);
+    result.unwrap_or_else(|failure| resume_unwind(failure));
+}
+
 /// Runs `model` with `fault` put in, asserts that it fails, and returns what it failed with.
 pub(crate) fn fails_with(fault: Mutant, model: impl FnOnce()) -> String {
     keep_quiet();

@@ -21,6 +21,7 @@ thread_local! {
     static KERNEL: RefCell<Kernel> = const { RefCell::new(Kernel::new()) };
     static LOADS_COUNT: Cell<bool> = const { Cell::new(false) };
     static HEAVY_FENCES: Cell<bool> = const { Cell::new(true) };
+    static NEWEST_FIRST: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the words of this model make the order of their loads count.
@@ -41,6 +42,11 @@ pub(super) fn has_heavy_fences() -> bool {
 /// See [`has_heavy_fences`].
 pub(super) fn set_heavy_fences(heavy: bool) {
     HEAVY_FENCES.set(heavy);
+}
+
+/// Whether a wake is for who slept last, as if each newcomer had a higher priority; otherwise for who slept first.
+pub(super) fn set_newest_first(newest: bool) {
+    NEWEST_FIRST.set(newest);
 }
 
 /// What there is in one execution of a model.
@@ -146,7 +152,11 @@ impl Kernel {
             Ending::TimedOut => task.ending.is_none() && task.limited,
             Ending::Killed => task.ending.is_none() && task.fuel.is_some(),
         };
-        let first = self.queue.iter().position(|at| at.word == word && can_meet(&tasks[at.task]));
+        let meets = |at: &Sleeper| at.word == word && can_meet(&tasks[at.task]);
+        let first = match NEWEST_FIRST.get() {
+            false => self.queue.iter().position(meets),
+            true => self.queue.iter().rposition(meets),
+        };
         let Some(first) = first else { return false };
         let Sleeper { task, place, .. } = self.queue[first];
         if ending == Ending::Woken {
@@ -492,14 +502,14 @@ mod tests {
                 }
             }
             let word = Arc::new(FutexWord::new(0));
-            let before = me().tid;
+            let before = me().tid();
             let died = die_after(1, || {
                 let meddler = Meddler(word.clone());
                 meddler.0.load(Acquire);
                 meddler.0.load(Acquire);
             });
             assert_eq!((died, word.load(Acquire)), (Err(Died { marked: 0 }), 0));
-            assert_ne!(before, me().tid);
+            assert_ne!(before, me().tid());
         });
     }
 }

@@ -84,7 +84,7 @@ impl Party {
     /// Comes with `fuel`; dead before it has arrived, comes again. Says how it went, if it was not dead; and whether
     /// it had arrived when it died.
     fn come_mortal(&self, fuel: usize, own: usize, others: &[usize]) -> (Option<Verdict>, bool) {
-        let tid = me().tid;
+        let tid = me().tid();
         match die_after(fuel, || self.come(own, others)) {
             Ok(verdict) => (Some(verdict), false),
             Err(_) if self.is_missing(tid) => (Some(self.come(own, others)), false),
@@ -169,7 +169,7 @@ fn too_few(fuel: usize, others: usize, kill_asleep: bool) {
     let victim = spawn({
         let (party, news) = (party.clone(), news.clone());
         move || {
-            let tid = me().tid;
+            let tid = me().tid();
             if die_after(fuel, || party.wait()).is_err() {
                 if party.is_missing(tid) { party.meeting().abort() } else { news.spread() }
             }

@@ -11,6 +11,7 @@
 //! | a latecomer beside one who was notified                | 3       | 2           |
 //! | two waiters, one notification for two, handed on       | 3       | 2           |
 //! | two waiters, of whom one dies; or the notifier does    | 3       | 1           |
+//! | one who waits alone, and one who comes and dies        | 3       | 1           |
 //!
 //! What takes more preemptions than are affordable here (a token that is taken before the lock, a chosen one without
 //! the baton) the exact-kill harness sees.
@@ -22,13 +23,13 @@ use crate::{
     primitive::{
         Mutant, UnsafeCell, me,
         model::{
-            explore::{every_death, explore, fails_with, spawn},
+            explore::{every_death, explore, fails_with, newest_first, spawn},
             kernel::{Ending, crash_point, die_after, end_sleep},
         },
     },
     sync::{
         Condition, Lock, LockGuard,
-        condition::{RawCondition, Turn},
+        condition::{RawCondition, Ticket, Turn},
     },
 };
 
@@ -203,14 +204,7 @@ fn the_chosen_one_dies(fuel: usize) {
     let [victim, other] = [fuel, usize::MAX].map(|fuel| {
         let (raw, ticket) = (raw.clone(), raw.announce());
         spawn(move || {
-            let fate = die_after(fuel, || {
-                let turn = raw.stand_in_line(me(), ticket, None);
-                crash_point();
-                raw.take_leave(ticket);
-                if turn == Turn::Chosen {
-                    raw.pass_baton(me());
-                }
-            });
+            let fate = die_after(fuel, || serve(&raw, ticket));
             if fate.is_ok() {
                 raw.notify(1); // Whoever is done hands it on.
             }
@@ -224,6 +218,41 @@ fn the_chosen_one_dies(fuel: usize) {
         raw.notify(1);
     }
     assert!(other.join().is_ok());
+}
+
+/// One waits, alone perhaps. A victim comes and stands in line beside it, is woken first, and dies: then the other must
+/// be woken.
+fn who_came_beside_a_loner_dies(fuel: usize) {
+    let raw = Arc::new(RawCondition::new());
+    let ticket = raw.announce();
+    let loner = spawn({
+        let raw = raw.clone();
+        move || {
+            serve(&raw, ticket);
+            raw.notify(1); // Whoever is done hands it on.
+        }
+    });
+    let _ = die_after(fuel, || {
+        let ticket = raw.announce();
+        let notified = raw.clone();
+        spawn(move || notified.notify(1));
+        serve(&raw, ticket);
+    });
+    // Not given, or taken by the victim.
+    if raw.counts().1 == 0 {
+        raw.notify(1);
+    }
+    loner.join();
+}
+
+/// Stands in line until its turn is over.
+fn serve(raw: &RawCondition, ticket: Ticket) {
+    let turn = raw.stand_in_line(me(), ticket, None);
+    crash_point();
+    raw.take_leave(ticket);
+    if turn == Turn::Chosen {
+        raw.pass_baton(me());
+    }
 }
 
 /// Who notifies all dies; if it has come so far as to change anything, a later notification lets all go.
@@ -323,6 +352,11 @@ fn a_chosen_one_that_dies_leaves_its_notification() {
 }
 
 #[test]
+fn a_loner_is_reached_whoever_dies_beside_it() {
+    newest_first(|| every_death("a loner, one beside it", 1, who_came_beside_a_loner_dies));
+}
+
+#[test]
 fn a_notifier_of_all_that_dies_leaves_all_reachable() {
     every_death("two waiters, a notifier of all", 1, a_notifier_of_all_dies);
 }
@@ -348,6 +382,12 @@ fn mutant_late_waiter_takes_is_seen() {
 #[test]
 fn mutant_listener_not_pending_is_seen() {
     is_seen(Mutant::ListenerNotPending, || every_death("", 1, the_chosen_one_dies));
+}
+
+#[test]
+fn mutant_loner_not_disturbed_is_seen() {
+    let model = || every_death("", 1, who_came_beside_a_loner_dies);
+    is_seen(Mutant::LonerNotDisturbed, || newest_first(model));
 }
 
 #[test]
