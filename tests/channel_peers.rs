@@ -254,12 +254,14 @@ fn crossbeam_recv() {
 /// `recv_timeout`.
 fn crossbeam_recv_timeout() {
     let (mut sender, mut receiver) = bounded(100);
+    let looked = Atomic::new(0_u32).unwrap();
     let child = fork_child(|| {
         assert_eq!(receiver.recv_timeout(ms(5)), Err(RecvTimeoutError::TimedOut));
+        looked.set(1);
         assert_eq!(receiver.recv_timeout(Duration::MAX), Ok(7));
         assert_eq!(receiver.recv_timeout(Duration::MAX), Err(RecvTimeoutError::Disconnected));
     });
-    thread::sleep(ms(10));
+    until(|| looked.get() == 1 || child.has_ended());
     sender.send(7).unwrap();
     drop(sender);
     child.join_ok();
@@ -268,14 +270,17 @@ fn crossbeam_recv_timeout() {
 /// `try_send`.
 fn crossbeam_try_send() {
     let (mut sender, mut receiver) = bounded(1);
+    let refused = Atomic::new(0_u32).unwrap();
     let child = fork_child(|| {
         sender.try_send(1).unwrap();
         assert!(matches!(sender.try_send(2), Err(TrySendError::Full(2))));
+        refused.set(1);
         until(|| sender.is_empty());
         sender.try_send(3).unwrap();
         until(|| sender.is_disconnected());
         assert!(matches!(sender.try_send(4), Err(TrySendError::Disconnected(4))));
     });
+    until(|| refused.get() == 1 || child.has_ended());
     assert_eq!((receiver.recv(), receiver.recv()), (Ok(1), Ok(3)));
     drop(receiver);
     child.join_ok();
@@ -293,16 +298,17 @@ fn crossbeam_send() {
 /// `send_timeout`.
 fn crossbeam_send_timeout() {
     let (mut sender, mut receiver) = bounded(2);
+    let refused = Atomic::new(0_u32).unwrap();
     let child = fork_child(|| {
         sender.send_timeout(1, ms(5)).unwrap();
         sender.send_timeout(2, ms(5)).unwrap();
         assert!(matches!(sender.send_timeout(3, ms(5)), Err(SendTimeoutError::TimedOut(3))));
+        refused.set(1);
         sender.send_timeout(4, Duration::MAX).unwrap();
         let error = sender.send_timeout(5, Duration::MAX);
         assert!(matches!(error, Err(SendTimeoutError::Disconnected(5))));
     });
-    until(|| receiver.len() == 2);
-    thread::sleep(ms(10));
+    until(|| refused.get() == 1 || child.has_ended());
     assert_eq!(receiver.recv(), Ok(1));
     until(|| receiver.len() == 2);
     drop(receiver);
