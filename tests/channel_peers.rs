@@ -472,7 +472,7 @@ fn words_of_the_region(capacity: usize) -> &'static [AtomicU64] {
         let [from, to] = [from, to].map(|number| usize::from_str_radix(number, 16).unwrap());
         (line.contains("pshared") && to - from > 2 * capacity).then_some((from, to))
     };
-    let (from, to) = maps.lines().filter_map(region).last().expect("a region of that size");
+    let (from, to) = maps.lines().rev().find_map(region).expect("a region of that size");
     // SAFETY: mapped as long as the channel is; words of any content are words. The header of the region is left out.
     unsafe { std::slice::from_raw_parts((from + HEADER) as *const AtomicU64, (to - from - HEADER) / 8) }
 }
@@ -495,7 +495,7 @@ fn whatever_a_peer_scribbles_gives_messages_or_errors() {
                 let value = match roll() % 4 {
                     0 => roll(),
                     1 => roll() % (4 * CAPACITY as u64),
-                    2 => roll() % 16 << 32 | roll() % 20_000,
+                    2 => ((roll() % 16) << 32) | (roll() % 20_000),
                     _ => 0,
                 };
                 // The first words, where the places and the claims lie, as often as all others.

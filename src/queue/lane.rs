@@ -462,3 +462,61 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn channel(buffer: usize) -> (RawSender, RawReceiver) {
+        let region = Region::anonymous(2 * buffer + 4096).unwrap();
+        new_in(&region, Bounds { buffer, most: u32::MAX }, true).unwrap()
+    }
+
+    fn received(receiver: &mut RawReceiver) -> Result<Vec<u8>, Hindrance> {
+        let mut landing = Vec::new();
+        receiver.recv(&mut landing, Patience::None).map(|()| landing)
+    }
+
+    #[test]
+    fn counts_and_positions_wrap() {
+        // 24 units of 8 bytes: positions wrap at 48, counts at 2^32.
+        for (count, position) in [(u32::MAX, 0), (u32::MAX - 3, 47), (5, 46), (0, 24), (u32::MAX, 23)] {
+            let (mut sender, mut receiver) = channel(192);
+            sender.start_at(count, position);
+            receiver.start_at(count, position);
+            for round in 0..100_u8 {
+                let lengths = [usize::from(round) % 41, 0, 16];
+                for len in lengths {
+                    sender.send(&vec![round; len], Patience::None).unwrap();
+                }
+                assert_eq!((sender.len(), receiver.len()), (3, 3));
+                lengths
+                    .iter()
+                    .for_each(|&len| assert_eq!(received(&mut receiver).unwrap(), vec![round; len]));
+                assert_eq!(received(&mut receiver), Err(Hindrance::Blocked));
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_never_claimed_closes_nothing() {
+        let (mut sender, mut receiver) = channel(64);
+        drop(sender.forked());
+        drop(sender);
+        assert_eq!(received(&mut receiver), Err(Hindrance::Blocked));
+    }
+
+    #[test]
+    fn places_that_cannot_be_are_damage() {
+        let (mut sender, mut receiver) = channel(64);
+        sender.send(&[1; 8], Patience::None).unwrap();
+        for position in [16, 1000, u32::MAX, 9, 15] {
+            let garbage = Place { count: 1, position };
+            sender.lane.tail.place.store(garbage.pack(), Release);
+            let damage = Hindrance::Damaged { found: HEADER * position as usize, limit: 64 };
+            assert_eq!(received(&mut receiver), Err(damage), "position {position}");
+        }
+        sender.lane.head.place.store(Place { count: 0, position: 3 }.pack(), Release);
+        assert!(matches!(sender.send(&[1; 50], Patience::None), Err(Hindrance::Damaged { .. })));
+    }
+}
