@@ -1,7 +1,7 @@
 //! One page that the harness and all its processes share: what the survivors saw, and a section that shows whether
 //! a lock excludes.
 //!
-//! The page is mapped once, before anything is forked, and wiped before each trial, when no process of the last
+//! Each lane maps its page once, before it forks anything, and wipes it before each trial, when no process of the last
 //! trial is left.
 
 #![allow(clippy::disallowed_types, reason = "the harness looks from outside the seam")]

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! cargo crash                     everything
-//! cargo crash -- NAME...          the rows whose "operation: company" contains one of the names
-//! cargo crash -- --pairs N        so many sampled pairs of deaths, and so many of stopped sleepers (default 6400)
-//! cargo crash -- --seed N         the seed of the sampling
-//! cargo crash -- --most N          at most N kill points in each row with one death, spread evenly (default: all)
-//! cargo crash -- --quick          every fifth kill point, 600 pairs, no mutants: a look, not a proof
+//! cargo crash NAME...             the rows whose "operation: company" contains one of the names
+//! cargo crash --pairs N           so many sampled pairs of deaths, and so many of stopped sleepers (default 6400)
+//! cargo crash --seed N            the seed of the sampling
+//! cargo crash --most N            at most N kill points in each row with one death, spread evenly (default: all)
+//! cargo crash --quick             every fifth kill point, 600 pairs, no mutants: a look, not a proof
 //! ```
 //!
 //! A victim is single-stepped through its operation and killed after k instructions, for every k, in every company
@@ -31,6 +31,8 @@ mod condition;
 #[cfg(target_arch = "x86_64")]
 mod event;
 #[cfg(target_arch = "x86_64")]
+mod lanes;
+#[cfg(target_arch = "x86_64")]
 mod letters;
 #[cfg(target_arch = "x86_64")]
 mod lock;
@@ -50,6 +52,7 @@ mod rwlock;
 mod scenario;
 #[cfg(target_arch = "x86_64")]
 mod semaphore;
+#[cfg(target_arch = "x86_64")]
 mod tasks;
 #[cfg(target_arch = "x86_64")]
 mod trace;

@@ -62,6 +62,7 @@ mod hunting {
     use pshared::{Mutant, set_mutant};
 
     use crate::{
+        board::board,
         run::scenarios,
         scenario::{Effort, Scenario},
     };
@@ -158,6 +159,7 @@ mod hunting {
 
     /// Hunts each, prints the table, and says whether all is as it should be.
     pub fn hunt(seed: u64) -> bool {
+        board();
         let all = scenarios();
         println!("\n{:<22} {:>5} {:<68} {:>6}", "mutant", "fault", "caught by", "kills");
         let mut well = true;

@@ -5,16 +5,15 @@ use std::{
     env,
     io::{Write, stdout},
     process::ExitCode,
+    time::Instant,
 };
 
 use pshared::Lock;
 
 use crate::{
-    barrier,
-    board::board,
-    channel,
+    barrier, channel,
     company::{LIMIT, Process, asleep, keep_news},
-    condition, event, lock, mutants, queue, rlock, rwlock,
+    condition, event, lanes, lock, mutants, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, tasks, trace, value,
 };
@@ -84,7 +83,6 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    board();
     keep_news();
     if let Err(error) = can_run() {
         eprintln!("crash: CANNOT RUN: {error}; nothing was shown");
@@ -133,6 +131,8 @@ fn everything(options: &Options) -> bool {
     if rows.len() < known {
         println!("filter: SKIPPED: {} of {known} rows and the mutants", known - rows.len());
     }
+    let began = Instant::now();
+    let mut whole = true;
     let mut total = Tally::default();
     let mut operations = BTreeSet::new();
     for (kind, title) in [
@@ -156,19 +156,17 @@ fn everything(options: &Options) -> bool {
             seed: options.seed,
             hunting: false,
         };
-        for row in rows {
-            let tally = row.run(effort);
-            print_row(row, &tally);
+        whole &= lanes::run(&rows, effort, |row, tally| {
+            print_row(row, tally);
             operations.insert(row.operation);
             total.damage += tally.damage;
             total.kills += tally.kills;
-            total.seconds += tally.seconds;
             total.rounds_left_out += tally.rounds_left_out;
             total.points_left_out += tally.points_left_out;
-        }
+        });
     }
-    let rounds = total.rounds_left_out;
-    println!("\n{:.0} s; left out: {rounds} points in the middle rounds of long loops", total.seconds);
+    let (seconds, rounds) = (began.elapsed().as_secs_f64(), total.rounds_left_out);
+    println!("\n{seconds:.0} s; left out: {rounds} points in the middle rounds of long loops");
     if total.points_left_out > 0 {
         println!("--most {}: SKIPPED: {} points more, spread evenly", options.most, total.points_left_out);
     }
@@ -182,7 +180,7 @@ fn everything(options: &Options) -> bool {
         damage.wedged,
         damage.torn
     );
-    !damage.any() && mutants_caught
+    whole && !damage.any() && mutants_caught
 }
 
 fn print_row(row: &Scenario, tally: &Tally) {
