@@ -19,7 +19,8 @@ use crate::{
     sync::Patience,
 };
 
-/// Bytes in the ring, or, where the other end is not trusted, in memory of one's own.
+/// Bytes in the ring, or, where the other end is not trusted, in memory of one's own. The pointer keeps it in the
+/// thread that holds the end: no other may commit there.
 enum Place<P> {
     InRing(P, usize),
     Own(Vec<u8>),
@@ -35,11 +36,6 @@ pub struct Slot<'a> {
     sender: &'a mut RawSender,
     place: Place<*mut u8>,
 }
-
-// SAFETY: the pointer is to shared memory that belongs to the sender's holder, which the slot borrows.
-unsafe impl Send for Slot<'_> {}
-// SAFETY: as above; through a shared reference it is only read.
-unsafe impl Sync for Slot<'_> {}
 
 impl Slot<'_> {
     /// Sends the message. It is received whole or, if this process is killed before, not at all.
@@ -91,11 +87,6 @@ pub struct Message<'a> {
     receiver: &'a mut RawReceiver,
     place: Place<*const u8>,
 }
-
-// SAFETY: the pointer is to shared memory that nobody writes while the message borrows the receiving end.
-unsafe impl Send for Message<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Message<'_> {}
 
 impl Deref for Message<'_> {
     type Target = [u8];

@@ -106,7 +106,8 @@ impl Taking<'_> {
 impl Drop for Taking<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.at != self.receiver.own {
+        // Not in a copy: what decodes may fork.
+        if self.at != self.receiver.own && is_ours(self.receiver.identity) {
             self.receiver.commit(self.at);
         }
     }
