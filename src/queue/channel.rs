@@ -106,8 +106,8 @@ impl Channel {
     ///
     /// Two things are given up for it. The kernel's list of what a thread holds does not lead through this memory, so
     /// the death of the other end is not told: a clean end is; for the rest use timeouts, and watch its process. And
-    /// [`reserve`](Sender::reserve) and [`read`](Receiver::read) work on copies. An end whose holder died stays its own,
-    /// and nobody can claim it.
+    /// [`reserve`](Sender::reserve) and [`read`](Receiver::read) work on copies. An end whose holder died stays its
+    /// own, and nobody can claim it.
     ///
     /// Other objects in the same [`Region`] are not protected by this.
     pub fn untrusted(self) -> Channel {
