@@ -93,6 +93,13 @@
 //!   children have of the descriptor keep nobody waiting.
 //! - **wait_any** (`sync/any.rs`). Words by futex_waitv, descriptors by ppoll, both at once by io_uring. Whoever
 //!   changes a word wakes all its sleepers, so that one who waits for several things takes nobody's wake.
+//! - **Claim** (`queue/claim.rs`). Whoever holds an end of a channel links that end's word, and the other end's holder
+//!   sleeps on it: one word tells of commits, of a leaving and of a death. So a commit may be a plain store: who dies
+//!   before he rings is rung for. The fence that a store needs before the look at the word is the sleeper's,
+//!   membarrier(2); while there is much sleep, commits fence themselves.
+//! - **Channel** (`queue/lane.rs`). {count, position} of each end in one word, moved by one store. Records lie in one
+//!   piece: behind the buffer there is as much again for what begins before its end. What the other end wrote is
+//!   bounded before it is used.
 //! - **JoinableQueue** (`queue/tasks.rs`, `queue/lease.rs`). An item that is taken lies in a place whose robust word
 //!   its taker holds: the taker's end gives it back. It lies there before the head moves, with its ticket; whoever
 //!   inherits the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item
@@ -157,6 +164,15 @@
 //! | `ring.written`, `ring.staged` | a record beyond the last commit                | the next producer overwrites it      |
 //! | `ring.copied`                 | a copy in a dead process                       | the next consumer takes the record   |
 //! | `ring.taken`                  | a message that died with its receiver          | nobody: at most once                 |
+//! | `claim.pending`               | nothing taken                                  | the kernel wakes one if it is free   |
+//! | `claim.taken`, `claim.unlinked` | our TID, named by the pending slot           | the kernel marks it                  |
+//! | `claim.held`                  | our TID, linked                                | the kernel marks it: the other is told |
+//! | `claim.announced`             | a sleeper's bit and no sleeper                 | the next commit or claim takes it away |
+//! | `claim.unrung`                | a commit, and nobody woken                     | the kernel, by our end               |
+//! | `claim.left`                  | a closed end, still held                       | the kernel, by our end               |
+//! | `lane.written`                | records beyond the tail                        | the next sender overwrites them      |
+//! | `lane.copied`                 | a copy in a dead process                       | the next receiver takes the record   |
+//! | `lane.taken`                  | a message that died with its receiver          | nobody: at most once                 |
 //! | `lease.pending`, `lease.freed` | a free place, pending                        | the kernel wakes one, for nothing    |
 //! | `lease.claimed`, `lease.unlinked` | our TID, named by the pending slot        | the kernel marks it: given back      |
 //! | `lease.awaited`, `task.joining` | a joiner's bit and no joiner                | the next change clears it            |
@@ -195,6 +211,8 @@
 //! - A pipe is a socket and not a ring: it must be a descriptor, the kernel alone knows who has copies of it, and
 //!   packets are never torn. The fast way between two processes is a channel.
 //! - A commit wakes all who sleep on its doorbell, which is the head of the line and whoever waits for several things.
+//! - A channel's records are not padded to the end of its ring, where a long one might never fit: the buffer is as long
+//!   again instead. And its bell is no half of the word that commits: the claim, which tells of deaths, is bell enough.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
 //! - A fork server's children are children of who asked, by a clone that libc does not offer; the sketch had it pass on
@@ -221,5 +239,6 @@
 //! | futex_waitv                                 | 5.16                      | no waiting for room in a queue        |
 //! | a wake for a pending word with owner 0      | 6.2, backported; probed   | waits are cut into slices of 100 ms   |
 //! | futex waits of io_uring, allowed            | 6.7                       | no wait for words and descriptors at once |
+//! | membarrier, GLOBAL_EXPEDITED                | 4.16                      | channels fence at each commit         |
 //! | PIDFD_GET_INFO with the exit status         | 6.15                      | the record that the child left        |
 //! | PR_GET_TID_ADDRESS (glibc)                  | 3.5, configured           | no fork server                        |

@@ -2,6 +2,7 @@
 
 mod array;
 mod barrier;
+mod channel;
 mod codec;
 mod condition;
 mod handle;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use array::ArrayError;
 pub use barrier::{BarrierError, NewBarrierError};
+pub use channel::ClaimError;
 pub use codec::CodecError;
 pub use condition::ConditionError;
 pub use handle::HandleError;

@@ -6,6 +6,7 @@
 //! | to share                          | use                                                              |
 //! |-----------------------------------|------------------------------------------------------------------|
 //! | work and results                  | [`Queue`], [`JoinableQueue`]                                     |
+//! | messages from one to one other    | [`channel`], [`Channel`]                                         |
 //! | messages between two processes    | [`pipe`], [`duplex`]                                             |
 //! | a counter or a flag               | [`Atomic`]                                                       |
 //! | a value that changes as a whole   | [`Value`]                                                        |
@@ -47,7 +48,7 @@ mod sync;
 mod value;
 
 pub use error::{
-    AcquireError, ArrayError, BarrierError, CodecError, ConditionError, HandleError, LockError,
+    AcquireError, ArrayError, BarrierError, ClaimError, CodecError, ConditionError, HandleError, LockError,
     NewBarrierError, OnceError, PipeRecvError, PipeSendError, QueueEntryError, RecvError, RecvTimeoutError,
     RegionError, ReleaseError, RwLockError, SemaphoreError, SendError, SendManyError, SendTimeoutError,
     SpawnError, TaskDoneError, TryRecvError, TrySendError, WaitAnyError,
@@ -66,8 +67,8 @@ pub use process::{
     current_process, init, parent_process, reap_now, scope,
 };
 pub use queue::{
-    Capacity, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, PlainData, Queue,
-    QueueReceiver, QueueSender, Serde, Task,
+    Bytes, Capacity, Channel, Codec, DeadLetter, IntoIter, Iter, JoinableBuilder, JoinableQueue, Message,
+    Messages, PlainData, Queue, QueueReceiver, QueueSender, Receiver, Sender, Serde, Slot, Task, channel,
 };
 pub use region::{Plain, Region};
 pub use sync::{

@@ -2,14 +2,18 @@
 
 use std::{error::Error, fmt};
 
-use crate::error::CodecError;
+use crate::error::{
+    CodecError,
+    channel::{ClaimError, say_damaged},
+};
 
 /// Why [`Queue::send`](crate::Queue::send) did not send. The value is inside.
 #[non_exhaustive]
 pub enum SendError<T> {
     /// The queue is closed.
     Closed(T),
-    /// Receivers had registered ([`Queue::receiver`](crate::Queue::receiver)), and all of them have ended.
+    /// All receivers are gone: those that had registered ([`Queue::receiver`](crate::Queue::receiver)), or a channel's,
+    /// which was closed, or died.
     Disconnected(T),
     /// The queue could never hold the message.
     TooLong {
@@ -27,6 +31,22 @@ pub enum SendError<T> {
         /// Why.
         source: CodecError,
     },
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// The value.
+        value: T,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// The value.
+        value: T,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// Why [`Queue::try_send`](crate::Queue::try_send) did not send. The value is inside.
@@ -36,7 +56,8 @@ pub enum TrySendError<T> {
     Full(T),
     /// The queue is closed.
     Closed(T),
-    /// Receivers had registered ([`Queue::receiver`](crate::Queue::receiver)), and all of them have ended.
+    /// All receivers are gone: those that had registered ([`Queue::receiver`](crate::Queue::receiver)), or a channel's,
+    /// which was closed, or died.
     Disconnected(T),
     /// As [`SendError::TooLong`].
     TooLong {
@@ -53,6 +74,22 @@ pub enum TrySendError<T> {
         value: T,
         /// Why.
         source: CodecError,
+    },
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// The value.
+        value: T,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// The value.
+        value: T,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
     },
 }
 
@@ -63,7 +100,8 @@ pub enum SendTimeoutError<T> {
     TimedOut(T),
     /// The queue is closed.
     Closed(T),
-    /// Receivers had registered ([`Queue::receiver`](crate::Queue::receiver)), and all of them have ended.
+    /// All receivers are gone: those that had registered ([`Queue::receiver`](crate::Queue::receiver)), or a channel's,
+    /// which was closed, or died.
     Disconnected(T),
     /// As [`SendError::TooLong`].
     TooLong {
@@ -81,6 +119,22 @@ pub enum SendTimeoutError<T> {
         /// Why.
         source: CodecError,
     },
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// The value.
+        value: T,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// The value.
+        value: T,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// Why [`Queue::recv`](crate::Queue::recv) has no message.
@@ -89,7 +143,8 @@ pub enum SendTimeoutError<T> {
 pub enum RecvError {
     /// The queue is closed and empty.
     Closed,
-    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
+    /// Empty, and all senders are gone: those that had registered ([`Queue::sender`](crate::Queue::sender)), or a
+    /// channel's, which was closed, or died.
     Disconnected,
     /// The message, which is gone, was none of the queue's type.
     Decode(CodecError),
@@ -104,6 +159,15 @@ pub enum RecvError {
         /// How many it holds.
         held: usize,
     },
+    /// Of a channel: the receiving end is not the calling thread's.
+    Claim(ClaimError),
+    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    Damaged {
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 /// Why [`Queue::try_recv`](crate::Queue::try_recv) has no message.
@@ -114,7 +178,8 @@ pub enum TryRecvError {
     Empty,
     /// The queue is closed and empty.
     Closed,
-    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
+    /// Empty, and all senders are gone: those that had registered ([`Queue::sender`](crate::Queue::sender)), or a
+    /// channel's, which was closed, or died.
     Disconnected,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
@@ -128,6 +193,15 @@ pub enum TryRecvError {
     TooManyTasks {
         /// How many it holds.
         held: usize,
+    },
+    /// Of a channel: the receiving end is not the calling thread's.
+    Claim(ClaimError),
+    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    Damaged {
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
     },
 }
 
@@ -139,7 +213,8 @@ pub enum RecvTimeoutError {
     TimedOut,
     /// The queue is closed and empty.
     Closed,
-    /// Senders had registered ([`Queue::sender`](crate::Queue::sender)), all of them have ended, and it is empty.
+    /// Empty, and all senders are gone: those that had registered ([`Queue::sender`](crate::Queue::sender)), or a
+    /// channel's, which was closed, or died.
     Disconnected,
     /// As [`RecvError::Decode`].
     Decode(CodecError),
@@ -153,6 +228,15 @@ pub enum RecvTimeoutError {
     TooManyTasks {
         /// How many it holds.
         held: usize,
+    },
+    /// Of a channel: the receiving end is not the calling thread's.
+    Claim(ClaimError),
+    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    Damaged {
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
     },
 }
 
@@ -167,6 +251,8 @@ enum Said<'a> {
     NoMemory(usize),
     TooManyTasks(usize),
     Codec(&'a CodecError),
+    Claim(ClaimError),
+    Damaged(usize, usize),
 }
 
 impl fmt::Display for Said<'_> {
@@ -175,14 +261,16 @@ impl fmt::Display for Said<'_> {
             Said::Waiting(text) => f.write_str(text),
             Said::Closed => f.write_str("the queue is closed"),
             Said::ClosedAndEmpty => f.write_str("the queue is closed and empty"),
-            Said::NoReceivers => f.write_str("all registered receivers of the queue have ended"),
-            Said::NoSenders => f.write_str("the queue is empty, and all registered senders have ended"),
+            Said::NoReceivers => f.write_str("all receivers are gone"),
+            Said::NoSenders => f.write_str("all senders are gone, and there is nothing left"),
             Said::TooLong(len, limit) => {
                 write!(f, "message too long: {len} bytes, the queue holds at most {limit}")
             }
             Said::NoMemory(len) => write!(f, "not enough memory to receive a message of {len} bytes"),
             Said::TooManyTasks(held) => write!(f, "too many tasks held: this thread holds {held}"),
             Said::Codec(error) => fmt::Display::fmt(error, f),
+            Said::Claim(error) => fmt::Display::fmt(error, f),
+            Said::Damaged(found, limit) => say_damaged(f, *found, *limit),
         }
     }
 }
@@ -192,9 +280,11 @@ impl<T> SendError<T> {
     pub fn into_inner(self) -> T {
         match self {
             SendError::Closed(value)
-            | SendError::Disconnected(value)
             | SendError::TooLong { value, .. }
-            | SendError::Encode { value, .. } => value,
+            | SendError::Encode { value, .. }
+            | SendError::Disconnected(value)
+            | SendError::Claim { value, .. }
+            | SendError::Damaged { value, .. } => value,
         }
     }
 
@@ -204,6 +294,8 @@ impl<T> SendError<T> {
             SendError::Disconnected(_) => Said::NoReceivers,
             SendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendError::Encode { source, .. } => Said::Codec(source),
+            SendError::Claim { source, .. } => Said::Claim(*source),
+            SendError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -216,7 +308,9 @@ impl<T> TrySendError<T> {
             | TrySendError::Closed(value)
             | TrySendError::Disconnected(value)
             | TrySendError::TooLong { value, .. }
-            | TrySendError::Encode { value, .. } => value,
+            | TrySendError::Encode { value, .. }
+            | TrySendError::Claim { value, .. }
+            | TrySendError::Damaged { value, .. } => value,
         }
     }
 
@@ -227,6 +321,8 @@ impl<T> TrySendError<T> {
             TrySendError::Disconnected(_) => Said::NoReceivers,
             TrySendError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             TrySendError::Encode { source, .. } => Said::Codec(source),
+            TrySendError::Claim { source, .. } => Said::Claim(*source),
+            TrySendError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -239,7 +335,9 @@ impl<T> SendTimeoutError<T> {
             | SendTimeoutError::Closed(value)
             | SendTimeoutError::Disconnected(value)
             | SendTimeoutError::TooLong { value, .. }
-            | SendTimeoutError::Encode { value, .. } => value,
+            | SendTimeoutError::Encode { value, .. }
+            | SendTimeoutError::Claim { value, .. }
+            | SendTimeoutError::Damaged { value, .. } => value,
         }
     }
 
@@ -250,6 +348,8 @@ impl<T> SendTimeoutError<T> {
             SendTimeoutError::Disconnected(_) => Said::NoReceivers,
             SendTimeoutError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendTimeoutError::Encode { source, .. } => Said::Codec(source),
+            SendTimeoutError::Claim { source, .. } => Said::Claim(*source),
+            SendTimeoutError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -262,6 +362,8 @@ impl RecvError {
             RecvError::Decode(error) => Said::Codec(error),
             RecvError::OutOfMemory { len } => Said::NoMemory(*len),
             RecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
+            RecvError::Claim(error) => Said::Claim(*error),
+            RecvError::Damaged { found, limit } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -275,6 +377,8 @@ impl TryRecvError {
             TryRecvError::Decode(error) => Said::Codec(error),
             TryRecvError::OutOfMemory { len } => Said::NoMemory(*len),
             TryRecvError::TooManyTasks { held } => Said::TooManyTasks(*held),
+            TryRecvError::Claim(error) => Said::Claim(*error),
+            TryRecvError::Damaged { found, limit } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -288,6 +392,8 @@ impl RecvTimeoutError {
             RecvTimeoutError::Decode(error) => Said::Codec(error),
             RecvTimeoutError::OutOfMemory { len } => Said::NoMemory(*len),
             RecvTimeoutError::TooManyTasks { held } => Said::TooManyTasks(*held),
+            RecvTimeoutError::Claim(error) => Said::Claim(*error),
+            RecvTimeoutError::Damaged { found, limit } => Said::Damaged(*found, *limit),
         }
     }
 }
@@ -372,6 +478,22 @@ pub enum SendManyError {
         /// Why.
         source: CodecError,
     },
+    /// Of a channel: the sending end is not the calling thread's.
+    Claim {
+        /// How many were sent.
+        sent: usize,
+        /// Why.
+        source: ClaimError,
+    },
+    /// Of a channel: the receiver left garbage.
+    Damaged {
+        /// How many were sent.
+        sent: usize,
+        /// A length in bytes that was found.
+        found: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
 }
 
 impl SendManyError {
@@ -383,7 +505,9 @@ impl SendManyError {
             | SendManyError::Closed { sent }
             | SendManyError::Disconnected { sent }
             | SendManyError::TooLong { sent, .. }
-            | SendManyError::Encode { sent, .. } => sent,
+            | SendManyError::Encode { sent, .. }
+            | SendManyError::Claim { sent, .. }
+            | SendManyError::Damaged { sent, .. } => sent,
         }
     }
 
@@ -395,6 +519,8 @@ impl SendManyError {
             SendManyError::Disconnected { .. } => Said::NoReceivers,
             SendManyError::TooLong { len, limit, .. } => Said::TooLong(*len, *limit),
             SendManyError::Encode { source, .. } => Said::Codec(source),
+            SendManyError::Claim { source, .. } => Said::Claim(*source),
+            SendManyError::Damaged { found, limit, .. } => Said::Damaged(*found, *limit),
         }
     }
 }

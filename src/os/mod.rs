@@ -6,6 +6,7 @@ pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod map;
+pub(crate) mod membarrier;
 pub(crate) mod newborn;
 pub(crate) mod packets;
 pub(crate) mod pidfd;

@@ -54,6 +54,33 @@ pub(crate) fn fence(order: atomic::Ordering) {
     }
 }
 
+/// Half of a fence. A pair of a light and a heavy one orders as two full fences do, so each is modelled as one; but in
+/// models of a system without heavy fences it is nothing.
+pub(crate) fn light_fence() {
+    if kernel::has_heavy_fences() {
+        fence(SeqCst);
+    }
+}
+
+/// The other half. It takes a step.
+pub(crate) fn heavy_fence() -> bool {
+    assert!(kernel::has_heavy_fences() || std::thread::panicking(), "there are no heavy fences here");
+    if kernel::step() {
+        fence(SeqCst);
+    }
+    true
+}
+
+/// Whether there are heavy fences.
+pub(crate) fn meets_heavy_fences() -> bool {
+    kernel::has_heavy_fences()
+}
+
+/// Nothing forks in a model.
+pub(crate) fn forks() -> u32 {
+    0
+}
+
 /// An atomic whose accesses take fuel.
 macro_rules! atomic_on_fuel {
     ($name:ident, $int:ty) => {
@@ -399,6 +426,11 @@ impl Deadline {
     pub fn remaining(&self) -> Duration {
         self.0
     }
+}
+
+/// A model is one process.
+pub(crate) fn owned_here(_word: u32) -> bool {
+    true
 }
 
 /// Elements in place are not modelled.

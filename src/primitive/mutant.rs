@@ -166,6 +166,26 @@ pub enum Mutant {
     PipeOwnerUnwatched,
     /// Who drops its end of a pipe only closes its own copy.
     PipeClosedQuietly,
+    /// Who claims an end of a channel does not wake the one who sleeps on it.
+    ClaimUntold,
+    /// An end of a channel is freed, and nobody is woken.
+    LeaveUntold,
+    /// Who finds a channel's sleeper wakes it first, and takes its bit away in a second step.
+    RingThenWake,
+    /// Who commits to a channel wakes nobody.
+    CommitUnrung,
+    /// Who is to be careful looks for a channel's sleeper without a fence.
+    CarefulUnfenced,
+    /// A channel's sleeper has no fence between its bit and its last look.
+    SleeperUnfenced,
+    /// A channel's sleeper does not look once more.
+    NoLastLook,
+    /// A channel's sleeper does not see that somebody came, and left, before it slept.
+    LeftUnseen,
+    /// A channel's commit comes before what it commits.
+    CommitBeforeRecord,
+    /// Who waits at a channel looks for records first, and then whether the other end is gone.
+    DrainedBeforeJudged,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -17,13 +17,13 @@ pub(crate) use core::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Re
 use core::sync::atomic::{self, compiler_fence};
 
 pub use crate::os::clock::Deadline;
-use crate::os::{futex, robust_list};
+use crate::os::{futex, membarrier, robust_list};
 pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
 };
 pub(crate) use robust::{
-    Me, RobustWord, after_fork_in_child, lineage, me, me_if, owned_here, robust_support, signature,
+    Me, RobustWord, after_fork_in_child, forks, lineage, me, me_if, owned_here, robust_support, signature,
 };
 
 /// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us.
@@ -118,6 +118,27 @@ atomic!(AtomicU64, u64);
 #[inline]
 pub(crate) fn fence(order: Ordering) {
     atomic::fence(order);
+}
+
+/// One half of a fence whose other half is [`heavy_fence`]: for the side that must be fast. It orders for the compiler
+/// alone.
+#[inline]
+pub(crate) fn light_fence() {
+    compiler_fence(SeqCst);
+}
+
+/// A full fence here and, for every thread that meets a [`light_fence`], there: as if both were SeqCst fences. False if
+/// the system forbids it: then it is a fence here alone.
+pub(crate) fn heavy_fence() -> bool {
+    membarrier::all() || {
+        fence(SeqCst);
+        false
+    }
+}
+
+/// Lets the heavy fences of others reach this process and its children; says whether they will.
+pub(crate) fn meets_heavy_fences() -> bool {
+    membarrier::register()
 }
 
 /// A word that threads of any process may sleep on.

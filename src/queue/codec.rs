@@ -51,6 +51,11 @@ pub enum Serde {}
 #[derive(Debug)]
 pub enum PlainData {}
 
+/// Byte strings, as they are: of a [`Channel`](crate::Channel) alone.
+#[derive(Debug)]
+pub enum Bytes {}
+
+impl sealed::Sealed for Bytes {}
 impl sealed::Sealed for Serde {}
 impl sealed::Sealed for PlainData {}
 
@@ -151,6 +156,33 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
 
     fn read(bytes: &[u8]) -> Result<T, CodecError> {
         postcard::from_bytes(bytes).map_err(failed)
+    }
+}
+
+impl Codec<Vec<u8>> for Bytes {
+    type Landing = Vec<u8>;
+    const SHORTEST: usize = 0;
+    const LONGEST: Option<usize> = None;
+
+    fn encode<R>(value: &Vec<u8>, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+        Ok(send(value))
+    }
+
+    fn landing() -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn decode(bytes: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+        Ok(bytes)
+    }
+
+    fn append(value: &Vec<u8>, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+        bytes.extend_from_slice(value);
+        Ok(())
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+        Ok(bytes.to_vec())
     }
 }
 

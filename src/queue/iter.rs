@@ -32,6 +32,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
             Err(TryRecvError::Decode(source)) => Some(Err(RecvError::Decode(source))),
             Err(TryRecvError::OutOfMemory { len }) => Some(Err(RecvError::OutOfMemory { len })),
             Err(TryRecvError::TooManyTasks { held }) => Some(Err(RecvError::TooManyTasks { held })),
+            // Of channels.
+            Err(TryRecvError::Claim(_) | TryRecvError::Damaged { .. }) => None,
         })
     }
 }

@@ -26,8 +26,8 @@ use nix::{
 /// How long a survivor may take; longer is a wedge. (See [`Limit`].)
 pub const LIMIT: Duration = Duration::from_secs(1);
 
-/// A limit that is not over while a process of this lane waits for a CPU. With too much to do on a machine that can last
-/// for seconds, and it is not the survivor's doing: one that is wedged sleeps, or uses a CPU up.
+/// A limit that is not over while a process of this lane waits for a CPU. On a machine with too much to do that may
+/// last for seconds, and it is not the survivor's doing: one that is wedged sleeps, or uses a CPU up.
 pub struct Limit {
     end: Instant,
     last: Instant,

@@ -25,6 +25,8 @@ mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod board;
 #[cfg(target_arch = "x86_64")]
+mod channel;
+#[cfg(target_arch = "x86_64")]
 mod company;
 #[cfg(target_arch = "x86_64")]
 mod condition;

@@ -11,7 +11,7 @@ use std::{
 use pshared::Lock;
 
 use crate::{
-    any, barrier,
+    any, barrier, channel,
     company::{LIMIT, Process, asleep, keep_news},
     condition, event, lanes, lock, mutants, peers, pipe, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
@@ -23,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(lock::scenarios());
     all.extend(queue::scenarios());
+    all.extend(channel::scenarios());
     all.extend(value::scenarios());
     all.extend(event::scenarios());
     all.extend(rlock::scenarios());

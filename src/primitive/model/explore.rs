@@ -71,6 +71,14 @@ pub(crate) fn every_load(models: impl FnOnce()) {
     result.unwrap_or_else(|failure| resume_unwind(failure));
 }
 
+/// Runs `models` on a system without heavy fences.
+pub(crate) fn without_heavy_fences(models: impl FnOnce()) {
+    kernel::set_heavy_fences(false);
+    let result = catch_unwind(AssertUnwindSafe(models));
+    kernel::set_heavy_fences(true);
+    result.unwrap_or_else(|failure| resume_unwind(failure));
+}
+
 /// Runs `models` with wakes going to who slept last instead of first: the kernel wakes by priority.
 pub(crate) fn newest_first(models: impl FnOnce()) {
     kernel::set_newest_first(true);

@@ -20,6 +20,7 @@ use super::{AcqRel, Deadline, FutexWord, Me, OWNER_DIED, Relaxed, TID_MASK, WAIT
 thread_local! {
     static KERNEL: RefCell<Kernel> = const { RefCell::new(Kernel::new()) };
     static LOADS_COUNT: Cell<bool> = const { Cell::new(false) };
+    static HEAVY_FENCES: Cell<bool> = const { Cell::new(true) };
     static NEWEST_FIRST: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -31,6 +32,16 @@ pub(super) fn loads_count() -> bool {
 /// See [`loads_count`].
 pub(super) fn set_loads_count(count: bool) {
     LOADS_COUNT.set(count);
+}
+
+/// Whether the modelled system has fences that reach other threads.
+pub(super) fn has_heavy_fences() -> bool {
+    HEAVY_FENCES.get()
+}
+
+/// See [`has_heavy_fences`].
+pub(super) fn set_heavy_fences(heavy: bool) {
+    HEAVY_FENCES.set(heavy);
 }
 
 /// Whether a wake is for who slept last, as if each newcomer had a higher priority; otherwise for who slept first.

@@ -185,6 +185,16 @@ pub(crate) fn lineage() -> u32 {
     LINEAGE.load(Relaxed)
 }
 
+/// How many forks there were in the line of this process's life: those that made it and its ancestors, and its own.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// See [`FORKS`]. As long as it is the same, no other process can have a copy of what this one has made. (Who forks
+/// without libc is not counted.) The calling thread asks for [`me`] first, so that a fork is noticed.
+pub(crate) fn forks() -> u32 {
+    me();
+    FORKS.load(Relaxed)
+}
+
 /// The process's signature; 0 before it was asked for.
 static SIGNATURE: AtomicU64 = AtomicU64::new(0);
 
@@ -298,7 +308,7 @@ fn register() -> Me {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         // SAFETY: the hook touches nothing but this thread's cells, its list head and a counter.
-        let refused = unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+        let refused = unsafe { libc::pthread_atfork(Some(before_fork), None, Some(after_fork_in_child)) };
         assert!(refused == 0, "pthread_atfork was refused: error {refused}");
     });
     let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
@@ -311,6 +321,11 @@ fn register() -> Me {
         thread.head.set(head);
     });
     me
+}
+
+/// Both go on with the same number.
+extern "C" fn before_fork() {
+    FORKS.fetch_add(1, Relaxed);
 }
 
 /// The child has another signature; its thread has another TID, owns none of the parent's locks, and an empty list.

@@ -1,0 +1,522 @@
+//! The ring of a channel: one sender, one receiver, no lock, and one plain store that commits.
+//!
+//! # Words
+//! | word           | meaning                                                | written by                   |
+//! |----------------|--------------------------------------------------------|------------------------------|
+//! | `tail.place`   | {records committed, where the next goes}, 8 bytes      | the sender, one store        |
+//! | `head.place`   | {records taken, where the oldest begins}, 8 bytes      | the receiver, one store      |
+//! | `tail.claim`   | who sends; the receiver sleeps here                    | see `claim.rs`               |
+//! | `head.claim`   | who receives; the sender sleeps here                   | see `claim.rs`               |
+//! | the buffer     | records                                                | the sender, beyond the tail  |
+//!
+//! Each of the four lies on 128 bytes of its own. An end keeps its own place, and the last that it saw of the other's,
+//! in its own memory; it reads shared places only when these do not suffice, or when it is claimed.
+//!
+//! Positions count units of 8 bytes from 0 to twice the capacity, so that full and empty differ. A record is a header
+//! of 8 bytes and the payload, padded to 8 (`frame.rs`). It begins in the first `capacity` units of the buffer and may
+//! go on beyond them, up to as much again: so every record lies in one piece and no room is lost, wherever it begins.
+//!
+//! # Invariants
+//! - L1: what lies beyond the tail is read by nobody; what lies between head and tail is written by nobody.
+//! - L2: a place is one word, so a death leaves the old one or the new one, and whoever claims an end finds in it all
+//!   that there is to know.
+//! - L3: nothing that is read of the other end is believed: a place must lie where the other end can be, a record in
+//!   what is committed. What is read is read once, into memory of one's own, before it is judged.
+//! - L4: the receiver judges the sender first and looks at the tail next (`claim.rs`, C4): so it says `Gone` only when
+//!   all is received.
+//!
+//! # Ordering edges
+//! - `record`: Release in `commit` -> Acquire in `look`: the tail's carries the records, the head's the end of their
+//!   reading.
+//!
+//! Crash points: see `lane/sending.rs` and `lane/receiving.rs`.
+
+use crate::{
+    error::RegionError,
+    primitive::{
+        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, SPINS, Wake, forks, lineage,
+        meets_heavy_fences, mutant, owned_here, spin_hint,
+    },
+    queue::{
+        claim::{Claim, Fate, NotClaimed, claimant, is_ours},
+        ends::Bounds,
+        frame::{HEADER, units},
+    },
+    region::{Handle, Region, Shareable, SharedBytes},
+    sync::{OwnerWord, Patience},
+};
+
+mod receiving;
+mod sending;
+
+/// An identity that no thread has.
+const NOBODY: u64 = u64::MAX;
+
+/// Looks in a row that found something before the sleep, until sleeps count as rare. A heavy fence takes as long as a
+/// dozen commits that are careful.
+const CALM: u32 = 64;
+
+/// A count and the position that belongs to it, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    count: u32,
+    position: u32,
+}
+
+impl Place {
+    fn unpack(word: u64) -> Place {
+        Place { count: (word >> 32) as u32, position: word as u32 }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.count) << 32 | u64::from(self.position)
+    }
+}
+
+/// One end, as all see it.
+#[repr(C, align(128))]
+struct Desk {
+    place: AtomicU64,
+    _line: [u64; 15],
+    claim: Claim,
+}
+
+impl Desk {
+    fn new(fences: bool) -> Desk {
+        Desk { place: AtomicU64::new(Place::default().pack()), _line: [0; 15], claim: Claim::new(fences) }
+    }
+
+    /// ORDERING(record): Acquire, so that we see what the place speaks of.
+    #[inline]
+    fn place(&self) -> Place {
+        Place::unpack(self.place.load(Acquire))
+    }
+}
+
+/// What a channel has in shared memory beside its buffer: 512 bytes.
+#[repr(C, align(128))]
+pub(crate) struct Lane {
+    tail: Desk,
+    head: Desk,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Lane>() == 512);
+
+// SAFETY: atomics, and claims.
+unsafe impl Shareable for Lane {
+    const ROBUST: &'static [usize] = &[
+        std::mem::offset_of!(Lane, tail) + std::mem::offset_of!(Desk, claim) + Claim::WORD,
+        std::mem::offset_of!(Lane, head) + std::mem::offset_of!(Desk, claim) + Claim::WORD,
+    ];
+}
+
+/// Why an operation did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    /// Full, or empty.
+    Blocked,
+    TimedOut,
+    /// The other end was closed, or its holder died.
+    Gone,
+    /// The other end left garbage: a length of `found` bytes where there can be at most `limit`.
+    Damaged {
+        found: usize,
+        limit: usize,
+    },
+    NotOurs(NotClaimed),
+    /// There is no memory for a payload of so many bytes, which stays where it is.
+    NoMemory(usize),
+}
+
+/// One end, as its holder knows it: the sender's, or the receiver's.
+pub(crate) struct Side<const SENDS: bool> {
+    lane: Handle<Lane>,
+    bytes: SharedBytes,
+    /// In units.
+    capacity: u32,
+    /// The most records, however short.
+    most: u32,
+    /// Who commits need not fence, as long as nobody sleeps.
+    fences: bool,
+    /// The other end may do what it likes: its words are bounded anyway, but nothing of ours is linked.
+    trusts: bool,
+    /// How often this process was forked when the channel was made.
+    forks: u32,
+    /// The thread that claimed the end by this handle.
+    identity: u64,
+    /// Our place, and the last of theirs that we saw.
+    own: Place,
+    other: Place,
+    calm: u32,
+}
+
+pub(crate) type RawSender = Side<true>;
+pub(crate) type RawReceiver = Side<false>;
+
+/// What a channel within `bounds` takes of a region.
+pub(crate) fn footprint(bounds: Bounds) -> usize {
+    size_of::<Lane>() + 2 * bounds.buffer
+}
+
+/// Both ends of a new channel, whose users trust each other, or do not.
+pub(crate) fn new_in(
+    region: &Region,
+    bounds: Bounds,
+    trusts: bool,
+) -> Result<(RawSender, RawReceiver), RegionError> {
+    let fences = meets_heavy_fences();
+    let lane = Lane { tail: Desk::new(fences), head: Desk::new(fences) };
+    let (lane, bytes) = region.place_with_bytes(lane, 2 * bounds.buffer, 128)?;
+    let sender = Side::new(lane.clone(), bytes.clone(), bounds, fences, trusts);
+    Ok((sender, Side::new(lane, bytes, bounds, fences, trusts)))
+}
+
+impl<const SENDS: bool> Side<SENDS> {
+    fn new(lane: Handle<Lane>, bytes: SharedBytes, bounds: Bounds, fences: bool, trusts: bool) -> Self {
+        Side {
+            lane,
+            bytes,
+            capacity: (bounds.buffer / HEADER) as u32,
+            most: bounds.most,
+            fences,
+            trusts,
+            forks: forks(),
+            identity: NOBODY,
+            own: Place::default(),
+            other: Place::default(),
+            calm: 0,
+        }
+    }
+
+    #[inline]
+    fn mine(&self) -> &Desk {
+        if SENDS { &self.lane.tail } else { &self.lane.head }
+    }
+
+    #[inline]
+    fn theirs(&self) -> &Desk {
+        if SENDS { &self.lane.head } else { &self.lane.tail }
+    }
+
+    /// In bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        HEADER * self.capacity as usize
+    }
+
+    /// The longest payload.
+    pub(crate) fn max_len(&self) -> usize {
+        self.capacity() - HEADER
+    }
+
+    pub(crate) fn trusts(&self) -> bool {
+        self.trusts
+    }
+
+    pub(crate) fn most(&self) -> Option<u32> {
+        (self.most < u32::MAX).then_some(self.most)
+    }
+
+    /// Sees to it that the end is the calling thread's.
+    #[inline]
+    fn ready(&mut self) -> Result<(), Hindrance> {
+        if is_ours(self.identity) { Ok(()) } else { self.claim() }
+    }
+
+    /// Claims the end for the calling thread; nothing happens if it is its own.
+    #[cold]
+    pub(crate) fn claim(&mut self) -> Result<(), Hindrance> {
+        if is_ours(self.identity) {
+            return Ok(());
+        }
+        if self.mine().claim.is_closed() {
+            return Err(Hindrance::NotOurs(NotClaimed::Closed));
+        }
+        let me = claimant();
+        self.mine().claim.claim(me, self.trusts).map_err(Hindrance::NotOurs)?;
+        self.identity = me.identity();
+        self.calm = 0;
+        // What our predecessor left counts no more than what the other end says (L3).
+        self.own = self.mine().place();
+        self.other = self.theirs().place();
+        let judged = self.judge_places();
+        if judged.is_err() {
+            self.release();
+        }
+        judged
+    }
+
+    /// Gives the end back, so that somebody else can claim it. Says who has it if that is not the calling thread.
+    pub(crate) fn release(&mut self) -> Option<OwnerWord> {
+        if !is_ours(self.identity) {
+            return Some(self.mine().claim.state()).filter(|word| !word.is_free());
+        }
+        self.identity = NOBODY;
+        self.mine().claim.give_back(claimant(), self.trusts);
+        None
+    }
+
+    /// Closes the end for good: the other learns it.
+    pub(crate) fn close(&mut self) -> Result<(), Hindrance> {
+        match self.claim() {
+            Ok(()) => {
+                self.mine().claim.leave(self.identity, self.trusts);
+                self.identity = NOBODY;
+                Ok(())
+            }
+            Err(Hindrance::NotOurs(NotClaimed::Closed)) => Ok(()),
+            Err(hindrance) => Err(hindrance),
+        }
+    }
+
+    /// Whether our end was closed, and whether theirs was, or its holder died.
+    pub(crate) fn is_closed(&self) -> (bool, bool) {
+        (self.mine().claim.is_closed(), self.theirs().claim.judge() == Fate::Gone)
+    }
+
+    /// Who holds the ends, ours first.
+    pub(crate) fn holders(&self) -> [OwnerWord; 2] {
+        [self.mine().claim.state(), self.theirs().claim.state()]
+    }
+
+    /// Records between the ends, at some instant of the call.
+    pub(crate) fn len(&self) -> usize {
+        self.contents().0 as usize
+    }
+
+    /// Whether a payload of `len` bytes would be refused, at some instant of the call.
+    pub(crate) fn is_full_for(&self, len: usize) -> bool {
+        let (records, used) = self.contents();
+        records >= self.most || units(len) > self.capacity - used
+    }
+
+    /// The records between the ends, and the units that they take, at some instant of the call.
+    fn contents(&self) -> (u32, u32) {
+        loop {
+            let tail = self.lane.tail.place();
+            let head = self.lane.head.place();
+            // The head was read while the tail stood still: that is the instant. (Our own end stands still anyway.)
+            if self.lane.tail.place() == tail || !SENDS && is_ours(self.identity) {
+                let used = self.between(head.position, tail.position).min(self.capacity);
+                return (tail.count.wrapping_sub(head.count).min(used), used);
+            }
+            spin_hint();
+        }
+    }
+
+    #[inline]
+    fn behind(&self, place: Place, units: u32) -> Place {
+        let sum = place.position + units;
+        let position = if sum >= 2 * self.capacity { sum - 2 * self.capacity } else { sum };
+        Place { count: place.count.wrapping_add(1), position }
+    }
+
+    /// How many units lie between two positions; whatever the other end says, a number.
+    #[inline]
+    fn between(&self, from: u32, to: u32) -> u32 {
+        if to >= from { to - from } else { to.wrapping_add(2 * self.capacity).wrapping_sub(from) }
+    }
+
+    /// The byte in the buffer at which `position` lies.
+    #[inline]
+    fn offset(&self, position: u32) -> usize {
+        HEADER * (if position >= self.capacity { position - self.capacity } else { position }) as usize
+    }
+
+    /// The units between head and tail, as we know them.
+    #[inline]
+    fn used(&self) -> u32 {
+        let (tail, head) = if SENDS { (self.own, self.other) } else { (self.other, self.own) };
+        self.between(head.position, tail.position)
+    }
+
+    /// L3.
+    #[inline]
+    fn judge_places(&self) -> Result<(), Hindrance> {
+        let highest = self.own.position.max(self.other.position);
+        let used = self.used();
+        if highest < 2 * self.capacity && used <= self.capacity {
+            return Ok(());
+        }
+        let found = HEADER * used.max(highest) as usize;
+        Err(Hindrance::Damaged { found, limit: self.capacity() })
+    }
+
+    /// Looks where the other end is; whether it has moved.
+    #[inline]
+    fn look(&mut self) -> Result<bool, Hindrance> {
+        let place = self.theirs().place();
+        if place == self.other {
+            return Ok(false);
+        }
+        let before = std::mem::replace(&mut self.other, place);
+        if let Err(damaged) = self.judge_places() {
+            self.other = before;
+            return Err(damaged);
+        }
+        if self.calm < CALM && self.fences {
+            self.calm += 1;
+            if self.calm == CALM {
+                self.theirs().claim.relax();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the other end has moved, as long as `patience` lasts.
+    #[cold]
+    fn wait(&mut self, patience: Patience) -> Result<(), Hindrance> {
+        if !matches!(patience, Patience::None) && self.moves_soon() && self.look()? {
+            return Ok(());
+        }
+        let mut expired = false;
+        loop {
+            if mutant(Mutant::DrainedBeforeJudged) && self.look()? {
+                return Ok(());
+            }
+            let fate = self.theirs().claim.judge(); // L4
+            if !mutant(Mutant::DrainedBeforeJudged) && self.look()? {
+                return Ok(());
+            }
+            expired = match (fate, patience) {
+                (Fate::Gone, _) => return Err(Hindrance::Gone),
+                (Fate::There(_), Patience::None) => return Err(Hindrance::Blocked),
+                (Fate::There(_), Patience::Until(_)) if expired => return Err(Hindrance::TimedOut),
+                (Fate::There(word), Patience::Until(deadline)) => self.sleep(word, deadline),
+            };
+        }
+    }
+
+    /// Sleeps until the other end may have moved. Says whether the time was up.
+    fn sleep(&mut self, word: OwnerWord, deadline: Option<Deadline>) -> bool {
+        self.calm = 0;
+        let (theirs, seen) = (self.theirs(), self.other.pack());
+        // ORDERING: Relaxed: fenced by `announce`, and the caller looks again.
+        let quiet = || theirs.place.load(Relaxed) == seen;
+        theirs.claim.sleep(word, quiet, deadline) == Wake::TimedOut
+    }
+
+    /// Looks for a little while whether the other end moves.
+    fn moves_soon(&self) -> bool {
+        let (theirs, seen) = (self.theirs(), self.other.pack());
+        (0..SPINS).any(|_| {
+            spin_hint();
+            // ORDERING: Relaxed, a hint; the caller looks again.
+            theirs.place.load(Relaxed) != seen
+        })
+    }
+
+    /// Moves our end to `next`, in one store.
+    #[inline]
+    fn commit(&mut self, next: Place) {
+        self.own = next;
+        let release = if mutant(Mutant::RelaxedCommit) { Relaxed } else { Release };
+        // ORDERING(record): Release, so that who sees the place sees the records, or the end of their reading.
+        self.mine().place.store(next.pack(), release);
+        self.mine().claim.ring_if_waited();
+    }
+
+    /// The bytes of a record's payload at `place`, for whom they belong to.
+    fn payload_at(&self, place: Place) -> *mut u8 {
+        // SAFETY: a record begins within the first half of the buffer, and its payload behind its header.
+        unsafe { self.bytes.base().as_ptr().add(self.offset(place.position) + HEADER) }
+    }
+}
+
+#[cfg(test)]
+impl<const SENDS: bool> Side<SENDS> {
+    /// A copy, as a fork makes it.
+    pub(crate) fn forked(&mut self) -> Self {
+        self.forks = !forks();
+        let Side { capacity, most, fences, trusts, forks, identity, own, other, calm, .. } = *self;
+        let (lane, bytes) = (self.lane.clone(), self.bytes.clone());
+        Side { lane, bytes, capacity, most, fences, trusts, forks, identity, own, other, calm }
+    }
+
+    /// Starts counts and positions elsewhere, for tests of wrapping. Both ends are told.
+    pub(crate) fn start_at(&mut self, count: u32, position: u32) {
+        let place = Place { count, position };
+        self.mine().place.store(place.pack(), Release);
+        (self.own, self.other) = (place, place);
+    }
+}
+
+impl<const SENDS: bool> Drop for Side<SENDS> {
+    /// The holder closes its end. A copy that a fork made does nothing; a handle that never claimed its end closes it
+    /// if no fork can have made a copy of it.
+    fn drop(&mut self) {
+        let claim = &self.mine().claim;
+        let never_copied = || self.forks == forks() && !claim.is_closed();
+        let claimed_here = self.identity != NOBODY && (self.identity >> 32) as u32 == lineage();
+        let closes = if is_ours(self.identity) {
+            true
+        } else if claimed_here {
+            // By another thread of this process, if that still lives and holds it.
+            let word = claim.state();
+            word.owner() == self.identity as u32 && owned_here(word.0)
+        } else {
+            self.identity == NOBODY && claim.state() == OwnerWord(0) && never_copied()
+        };
+        if closes {
+            claim.leave(self.identity, self.trusts);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn channel(buffer: usize) -> (RawSender, RawReceiver) {
+        let region = Region::anonymous(2 * buffer + 4096).unwrap();
+        new_in(&region, Bounds { buffer, most: u32::MAX, peers: 0 }, true).unwrap()
+    }
+
+    fn received(receiver: &mut RawReceiver) -> Result<Vec<u8>, Hindrance> {
+        let mut landing = Vec::new();
+        receiver.recv(&mut landing, Patience::None).map(|()| landing)
+    }
+
+    #[test]
+    fn counts_and_positions_wrap() {
+        // 24 units of 8 bytes: positions wrap at 48, counts at 2^32.
+        for (count, position) in [(u32::MAX, 0), (u32::MAX - 3, 47), (5, 46), (0, 24), (u32::MAX, 23)] {
+            let (mut sender, mut receiver) = channel(192);
+            sender.start_at(count, position);
+            receiver.start_at(count, position);
+            for round in 0..100_u8 {
+                let lengths = [usize::from(round) % 41, 0, 16];
+                for len in lengths {
+                    sender.send(&vec![round; len], Patience::None).unwrap();
+                }
+                assert_eq!((sender.len(), receiver.len()), (3, 3));
+                lengths
+                    .iter()
+                    .for_each(|&len| assert_eq!(received(&mut receiver).unwrap(), vec![round; len]));
+                assert_eq!(received(&mut receiver), Err(Hindrance::Blocked));
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_never_claimed_closes_nothing() {
+        let (mut sender, mut receiver) = channel(64);
+        drop(sender.forked());
+        drop(sender);
+        assert_eq!(received(&mut receiver), Err(Hindrance::Blocked));
+    }
+
+    #[test]
+    fn places_that_cannot_be_are_damage() {
+        let (mut sender, mut receiver) = channel(64);
+        sender.send(&[1; 8], Patience::None).unwrap();
+        for position in [16, 1000, u32::MAX, 9, 15] {
+            let garbage = Place { count: 1, position };
+            sender.lane.tail.place.store(garbage.pack(), Release);
+            let damage = Hindrance::Damaged { found: HEADER * position as usize, limit: 64 };
+            assert_eq!(received(&mut receiver), Err(damage), "position {position}");
+        }
+        sender.lane.head.place.store(Place { count: 0, position: 3 }.pack(), Release);
+        assert!(matches!(sender.send(&[1; 50], Patience::None), Err(Hindrance::Damaged { .. })));
+    }
+}
