@@ -256,16 +256,14 @@ impl RawSemaphore {
         self.count().free()
     }
 
-    /// Takes `n` permits, all or none, waiting for them as long as `patience` lasts.
+    /// Takes `n` permits, all or none, if that needs no waiting. Says whether it did.
     #[inline]
-    pub(crate) fn acquire(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
-        if self.take(|seen| seen.less(n, Who::Newcomer)) { Ok(()) } else { self.acquire_in_line(n, patience) }
+    pub(crate) fn acquire_at_once(&self, n: u32) -> bool {
+        self.take(|seen| seen.less(n, Who::Newcomer))
     }
 
-    /// Apart, as `release_in_company` is.
-    #[cold]
-    #[inline(never)]
-    fn acquire_in_line(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
+    /// Takes `n` permits, all or none, waiting for them as long as `patience` lasts. There can be so many.
+    pub(crate) fn acquire(&self, n: u32, patience: Patience) -> Result<(), NotAcquired> {
         self.stand_in_line(n, patience, |who| Ok(self.take(|seen| seen.less(n, who)).then_some(())))
     }
 

@@ -152,7 +152,7 @@ impl Semaphore {
     /// [`AcquireError::Impossible`]: more than there can ever be.
     #[inline]
     pub fn acquire_many(&self, n: usize) -> Result<(), AcquireError> {
-        self.take(n, Patience::FOREVER)
+        self.take(n, || Patience::FOREVER)
     }
 
     /// Takes `n` plain permits, all or none, if that needs no waiting.
@@ -161,7 +161,7 @@ impl Semaphore {
     /// As for [`try_acquire`](Semaphore::try_acquire) and [`acquire_many`](Semaphore::acquire_many).
     #[inline]
     pub fn try_acquire_many(&self, n: usize) -> Result<(), AcquireError> {
-        self.take(n, Patience::None)
+        self.take(n, || Patience::None)
     }
 
     /// Takes `n` plain permits, all or none, waiting at most `timeout`.
@@ -177,16 +177,27 @@ impl Semaphore {
     /// # Errors
     /// As for [`acquire_many_timeout`](Semaphore::acquire_many_timeout).
     pub fn acquire_many_deadline(&self, n: usize, deadline: Deadline) -> Result<(), AcquireError> {
-        self.take(n, Patience::Until(Some(deadline)))
+        self.take(n, || Patience::Until(Some(deadline)))
     }
 
+    /// `patience` is asked for if it matters: what is put down before an exchange is waited for.
     #[inline]
-    fn take(&self, n: usize, patience: Patience) -> Result<(), AcquireError> {
+    fn take(&self, n: usize, patience: impl FnOnce() -> Patience) -> Result<(), AcquireError> {
+        let at_once = |n| self.raw.acquire_at_once(n);
+        if n == 0 || u32::try_from(n).is_ok_and(at_once) {
+            Ok(())
+        } else {
+            self.take_from_line(n, patience())
+        }
+    }
+
+    /// Apart, so that nobody's company costs who is alone.
+    #[cold]
+    #[inline(never)]
+    fn take_from_line(&self, n: usize, patience: Patience) -> Result<(), AcquireError> {
         let limit = self.raw.bound();
-        // 0 wraps, so that one comparison tells both.
-        if n.wrapping_sub(1) >= limit as usize {
-            let impossible = AcquireError::Impossible { need: n, limit: limit as usize };
-            return if n == 0 { Ok(()) } else { Err(impossible) };
+        if n > limit as usize {
+            return Err(AcquireError::Impossible { need: n, limit: limit as usize });
         }
         self.raw.acquire(n as u32, patience).map_err(|refused| self.explain(refused))
     }

@@ -20,6 +20,11 @@ use crate::{
     },
 };
 
+/// As `Semaphore` does it.
+fn acquire(semaphore: &RawSemaphore, n: u32, patience: Patience) -> Result<(), NotAcquired> {
+    if semaphore.acquire_at_once(n) { Ok(()) } else { semaphore.acquire(n, patience) }
+}
+
 /// A semaphore of `bound` permits, `free` of which are free, and room for `holders` guards.
 fn semaphore(free: u32, bound: u32, holders: usize) -> RawSemaphore {
     RawSemaphore::new_in(&Region::anonymous(1).unwrap(), free, bound, holders).unwrap()
@@ -27,7 +32,7 @@ fn semaphore(free: u32, bound: u32, holders: usize) -> RawSemaphore {
 
 fn waiter(semaphore: &RawSemaphore, n: u32) -> Joiner<()> {
     let semaphore = semaphore.clone();
-    spawn(move || semaphore.acquire(n, Patience::FOREVER).unwrap())
+    spawn(move || acquire(&semaphore, n, Patience::FOREVER).unwrap())
 }
 
 /// Free permits and guards.
@@ -59,7 +64,7 @@ impl Section {
 
     /// By a plain permit.
     fn plain_turn(&self) {
-        self.semaphore.acquire(1, Patience::FOREVER).unwrap();
+        acquire(&self.semaphore, 1, Patience::FOREVER).unwrap();
         self.work();
         self.semaphore.release(1).unwrap();
     }
@@ -117,7 +122,7 @@ fn taker_dies(fuel: usize) {
     let semaphore = semaphore(0, 9, 0);
     let victim = spawn({
         let semaphore = semaphore.clone();
-        move || die_after(fuel, || semaphore.acquire(1, Patience::FOREVER).unwrap())
+        move || die_after(fuel, || acquire(&semaphore, 1, Patience::FOREVER).unwrap())
     });
     let other = waiter(&semaphore, 1);
     semaphore.release(2).unwrap();
@@ -159,7 +164,7 @@ fn holder_dies_before_one_who_wants_all(fuel: usize) {
             die_after(fuel, || semaphore.release_guard(semaphore.acquire_guard(Patience::FOREVER).unwrap()))
         }
     });
-    semaphore.acquire(2, Patience::FOREVER).unwrap();
+    acquire(&semaphore, 2, Patience::FOREVER).unwrap();
     semaphore.release(2).unwrap();
     let _ = victim.join();
     assert_eq!(balance(&semaphore), (2, 0));
@@ -184,7 +189,7 @@ fn reclaimer_dies(fuel: usize) {
     });
     let taken = spawn({
         let semaphore = semaphore.clone();
-        move || semaphore.acquire(1, Patience::FOREVER).unwrap()
+        move || acquire(&semaphore, 1, Patience::FOREVER).unwrap()
     });
     taken.join();
     assert!(victim.join().is_err() || semaphore.count().guards() == 0);
@@ -204,7 +209,7 @@ fn head_is_ended(ending: Ending) {
         let semaphore = semaphore.clone();
         spawn(move || {
             let patience = Patience::Until(Some(Deadline::after(Duration::from_secs(1))));
-            die_after(usize::MAX, || semaphore.acquire(1, patience))
+            die_after(usize::MAX, || acquire(&semaphore, 1, patience))
         })
     });
     let ended = end_sleep(&semaphore.words.word, ending);
@@ -229,7 +234,7 @@ fn holder_and_head_die() {
     let place = semaphore.acquire_guard(Patience::FOREVER).unwrap();
     let head = spawn({
         let semaphore = semaphore.clone();
-        move || die_after(usize::MAX, || semaphore.acquire(1, Patience::FOREVER).unwrap())
+        move || die_after(usize::MAX, || acquire(&semaphore, 1, Patience::FOREVER).unwrap())
     });
     let holder_ended = end_sleep(&semaphore.words.bell, Ending::Killed);
     semaphore.release_guard(place);
@@ -252,7 +257,7 @@ fn nobody_passes() {
     let semaphore = semaphore(1, 9, 1);
     let patient = waiter(&semaphore, 2);
     let asleep = semaphore.count().has_sleeper();
-    let taken = semaphore.acquire(1, Patience::None);
+    let taken = acquire(&semaphore, 1, Patience::None);
     assert!(!asleep || taken == Err(NotAcquired::NoPermits), "a permit that somebody waits for was taken");
     semaphore.release(if taken.is_ok() { 2 } else { 1 }).unwrap();
     patient.join();
