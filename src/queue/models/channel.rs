@@ -31,7 +31,7 @@ const FOUR: usize = 64;
 
 fn channel(buffer: usize) -> (RawSender, RawReceiver) {
     let region = Region::anonymous(1).unwrap();
-    lane::new_in(&region, Bounds { buffer, most: u32::MAX }, true).unwrap()
+    lane::new_in(&region, Bounds { buffer, most: u32::MAX, peers: 0 }, true).unwrap()
 }
 
 fn send(sender: &mut RawSender, number: u64) -> Result<(), Hindrance> {
