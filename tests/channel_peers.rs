@@ -503,7 +503,7 @@ fn whatever_a_peer_scribbles_gives_messages_or_errors() {
                 words[roll() as usize % near].store(value, Relaxed);
             }
         });
-        let moment = Duration::from_micros(200);
+        let moment = Duration::from_micros(20);
         for _ in 0..400 {
             if let Ok(bytes) = receiver.recv_timeout(moment) {
                 assert!(bytes.len() <= CAPACITY - 8, "{} bytes", bytes.len());

@@ -334,13 +334,14 @@ fn the_dead_leave_their_room() {
 }
 
 fn threads_register_each_for_itself() {
-    let queue = queue(3);
+    let (queue, there) = (queue(3), Atomic::new(0_u32).unwrap());
     let all = queue.sender().unwrap();
     thread::scope(|scope| {
         for i in 0..3 {
-            let queue = &queue;
+            let (queue, there) = (&queue, &there);
             scope.spawn(move || {
                 let sender = queue.sender().unwrap();
+                there.fetch_add(1);
                 (0..1000).for_each(|k| sender.send(1000 * i + k).unwrap());
             });
         }
@@ -353,7 +354,7 @@ fn threads_register_each_for_itself() {
             });
         }
         let start = Instant::now();
-        while start.elapsed() < WHILE {
+        while start.elapsed() < WHILE || there.get() < 3 {
             assert_ne!(queue.try_recv(), Err(TryRecvError::Disconnected));
         }
         drop(all);

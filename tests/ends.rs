@@ -200,8 +200,8 @@ fn a_program_finalizes_however_it_ends_well() {
 
 fn what_a_living_child_uses_is_told() {
     for context in [Context::fork(), Context::spawn(), Context::fork_server().unwrap()] {
-        let child = context.start(&SPIN, ()).unwrap();
         let begun = Instant::now();
+        let child = context.start(&SPIN, ()).unwrap();
         support::until(|| child.usage_so_far().unwrap().cpu_time() >= Duration::from_millis(60));
         let used = child.usage_so_far().unwrap();
         assert!(used.cpu_time() <= begun.elapsed() + Duration::from_millis(100), "{used:?}");

@@ -239,9 +239,9 @@ fn a_killed_owner_is_the_end_though_others_have_copies() {
         });
         assert_eq!(a.recv::<i32>().unwrap(), 1);
         let late = bystander();
+        let start = Instant::now();
         let waiter = thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                let start = Instant::now();
                 let said = a.recv::<i32>();
                 assert!(start.elapsed() >= WHILE);
                 said
@@ -330,7 +330,7 @@ fn a_sender_that_waits_for_room_hears_of_the_death() {
             if !receiver_has_used_it {
                 // Others could still use it; this process does.
                 assert!(!sender.is_finished());
-                assert_eq!(reader.recv_bytes(1000).unwrap().len(), 1000);
+                assert!(reader.poll(Some(Duration::ZERO)).unwrap());
                 drop(reader);
             }
             sender.join().unwrap()

@@ -6,6 +6,7 @@ use std::{
     mem,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -145,14 +146,14 @@ fn another_thread_of_the_holders_process_is_another() {
     let lock = RLock::new().unwrap();
     let guard = lock.lock().unwrap();
     let clone = lock.clone();
+    let (tell, told) = mpsc::channel();
     let other = thread::spawn(move || {
-        let refused = matches!(clone.lock_timeout(Duration::from_millis(10)), Err(LockError::TimedOut));
+        tell.send(matches!(clone.lock_timeout(Duration::from_millis(10)), Err(LockError::TimedOut))).unwrap();
         drop(clone.lock().unwrap());
-        refused
     });
-    thread::sleep(Duration::from_millis(30));
+    assert!(told.recv().unwrap());
     drop(guard);
-    assert!(other.join().unwrap());
+    other.join().unwrap();
 }
 
 // lock_tests.BaseLockTests.test_try_acquire, test_try_acquire_contended.

@@ -497,7 +497,7 @@ fn an_upgrade_waits_for_readers_and_can_be_given_up() {
             until(|| matches!(lock.try_read(), Err(RwLockError::WouldBlock)));
             drop(lock.read().unwrap());
         });
-        let refused = upgradable.upgrade_timeout(Duration::from_millis(200)).is_err();
+        let refused = upgradable.upgrade_timeout(Duration::from_secs(1)).is_err();
         turned_back.join().unwrap();
         refused
     });

@@ -47,11 +47,11 @@ fn holder(semaphore: &Semaphore) -> Child {
     fork_and_hold(|| mem::forget(semaphore.permit().unwrap()))
 }
 
-/// Must end within a second.
+/// Must end, and not by the harness's patience.
 fn ends_soon(child: Child) {
     let start = Instant::now();
     child.join_ok();
-    assert!(start.elapsed() < Duration::from_secs(1), "a hang of {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "a hang of {:?}", start.elapsed());
 }
 
 fn a_killed_holders_permit_goes_to_who_waits() {

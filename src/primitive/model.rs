@@ -402,6 +402,10 @@ pub(crate) fn lineage() -> u32 {
     0
 }
 
+pub(crate) fn is_of_this_process(_identity: u64) -> bool {
+    true
+}
+
 /// An instant that never comes: under loom no time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Duration);

@@ -142,6 +142,8 @@ pub enum Mutant {
     BatonNotPassed,
     /// A condition's waiter that comes beside a loner lets it sleep on one word alone.
     LonerNotDisturbed,
+    /// Who sleeps at a condition has looked at the baton only before news could wake it.
+    BatonNotComparedAgain,
     /// Whoever sees that an epoch was ended takes it for granted that its sleepers know.
     SweepLeftUndone,
     /// A condition's waiter takes its token before it has the user's lock.

@@ -23,7 +23,8 @@ pub(crate) use crate::os::{
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
 };
 pub(crate) use robust::{
-    Me, RobustWord, after_fork_in_child, forks, lineage, me, me_if, owned_here, robust_support, signature,
+    Me, RobustWord, after_fork_in_child, forks, is_of_this_process, lineage, me, me_if, owned_here,
+    robust_support, signature,
 };
 
 /// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us.

@@ -211,32 +211,43 @@ impl Line {
         let newborn = &office.post.newborn;
         // ORDERING: Relaxed, carried to the server by the socket.
         newborn.store(0, Relaxed);
+        let said = self.hand_over(parcel).and_then(|()| {
+            // CRASH(server.asked): the number stays 0; the order is sent to another server.
+            self.answer()
+        });
+        let nothing = match said {
+            Ok(Some(pid @ 1..)) => return Ok(Some(Pid::from_raw(pid))),
+            Ok(Some(error)) => return Err(refused("clone")(io::Error::from_raw_os_error(-error))),
+            Ok(None) => Ok(None),
+            Err(error) => {
+                // Half an order, or an answer that was not heard, is in the socket: the next would take it for its own.
+                let _ = self.server.kill();
+                self.server.wait().map_err(refused("waitid"))?;
+                Err(error)
+            }
+        };
+        // CRASH(server.born): the kernel wrote the number in the fork itself (S1).
+        // ORDERING: Relaxed, the server's end was heard through the kernel.
+        match newborn.load(Relaxed) {
+            0 => nothing,
+            pid => Ok(Some(Pid::from_raw(pid as i32))),
+        }
+    }
+
+    /// Sends the order, in as many pieces as its descriptors need. If the server is gone, that is for who listens.
+    fn hand_over(&self, parcel: &Parcel) -> Result<(), SpawnError> {
         let files: Vec<BorrowedFd<'_>> = parcel.files().collect();
         let pieces = files.chunks(MOST_FILES);
         let last = pieces.len() - 1;
         for (number, piece) in pieces.enumerate() {
             match socket::send(self.socket.as_fd(), &[u8::from(number == last)], piece) {
-                // It is gone, or will be; which is looked at below.
                 Err(error) if [libc::EPIPE, libc::ECONNRESET].map(Some).contains(&error.raw_os_error()) => {
                     break;
                 }
                 result => result.map_err(refused("sendmsg"))?,
             }
         }
-        // CRASH(server.asked): the number stays 0; the order is sent to another server.
-        match self.answer()? {
-            Some(pid @ 1..) => return Ok(Some(Pid::from_raw(pid))),
-            Some(error) => {
-                return Err(refused("clone")(io::Error::from_raw_os_error(-error)));
-            }
-            None => {}
-        }
-        // CRASH(server.born): the kernel wrote the number in the fork itself (S1).
-        // ORDERING: Relaxed, the server's end was heard through the kernel.
-        match newborn.load(Relaxed) {
-            0 => Ok(None),
-            pid => Ok(Some(Pid::from_raw(pid as i32))),
-        }
+        Ok(())
     }
 
     /// What the server says; `None` if it has ended without a word.

@@ -26,11 +26,26 @@ enum Place<P> {
     Own(Vec<u8>),
 }
 
+impl<P> Place<P> {
+    fn len(&self) -> usize {
+        match self {
+            Place::InRing(_, len) => *len,
+            Place::Own(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A copy that a fork made gives no references: the original's end goes on, and its bytes become another message's.
+#[inline]
+fn assert_ours(is_ours: bool) {
+    assert!(is_ours, "the message belongs to the process that this one was forked from");
+}
+
 /// Room for a message in the ring of a channel: what is written there is sent by [`commit`](Slot::commit), and by
 /// nothing else.
 ///
 /// It holds what was there before. Dropped, or lost with its process, it sends nothing. A copy that a fork made sends
-/// nothing either; its bytes are those of the original.
+/// nothing either, and panics when its bytes are asked for.
 #[must_use = "only `commit` sends"]
 pub struct Slot<'a> {
     sender: &'a mut RawSender,
@@ -54,8 +69,9 @@ impl Deref for Slot<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        assert_ours(self.sender.is_ours());
         match &self.place {
-            // SAFETY: `reserve` found the room free and in bounds, and as long as the slot borrows the end nobody else
+            // SAFETY: `assert_ours`; `reserve` found the room free and in bounds, and as long as the slot borrows the end nobody else
             // is given it: what lies beyond the tail is read by nobody (L1).
             Place::InRing(bytes, len) => unsafe { slice::from_raw_parts(*bytes, *len) },
             Place::Own(bytes) => bytes,
@@ -65,6 +81,7 @@ impl Deref for Slot<'_> {
 
 impl DerefMut for Slot<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
+        assert_ours(self.sender.is_ours());
         match &mut self.place {
             // SAFETY: as for `deref`.
             Place::InRing(bytes, len) => unsafe { slice::from_raw_parts_mut(*bytes, *len) },
@@ -75,14 +92,14 @@ impl DerefMut for Slot<'_> {
 
 impl fmt::Debug for Slot<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("len", &self.len()).finish()
+        f.debug_struct("Slot").field("len", &self.place.len()).finish()
     }
 }
 
 /// The oldest message of a channel, where it lies. It is taken from the channel when this is dropped.
 ///
 /// A receiver that is killed meanwhile has not taken it: whoever claims the end next gets it again. Forgotten
-/// ([`mem::forget`](std::mem::forget)), it stays too.
+/// ([`mem::forget`](std::mem::forget)), it stays too. A copy that a fork made panics when its bytes are asked for.
 pub struct Message<'a> {
     receiver: &'a mut RawReceiver,
     place: Place<*const u8>,
@@ -92,8 +109,9 @@ impl Deref for Message<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        assert_ours(self.receiver.is_ours());
         match &self.place {
-            // SAFETY: `read` found it in bounds; nobody writes between head and tail (L1), and the head moves when this
+            // SAFETY: `assert_ours`; `read` found it in bounds; nobody writes between head and tail (L1), and the head moves when this
             // is dropped.
             Place::InRing(bytes, len) => unsafe { slice::from_raw_parts(*bytes, *len) },
             Place::Own(bytes) => bytes,
@@ -103,13 +121,13 @@ impl Deref for Message<'_> {
 
 impl Drop for Message<'_> {
     fn drop(&mut self) {
-        self.receiver.take(self.len());
+        self.receiver.take(self.place.len());
     }
 }
 
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("len", &self.len()).finish()
+        f.debug_struct("Message").field("len", &self.place.len()).finish()
     }
 }
 

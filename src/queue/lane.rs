@@ -34,7 +34,7 @@
 use crate::{
     error::RegionError,
     primitive::{
-        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, SPINS, Wake, forks, lineage,
+        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, SPINS, Wake, forks, is_of_this_process,
         meets_heavy_fences, mutant, owned_here, spin_hint,
     },
     queue::{
@@ -215,6 +215,12 @@ impl<const SENDS: bool> Side<SENDS> {
 
     pub(crate) fn most(&self) -> Option<u32> {
         (self.most < u32::MAX).then_some(self.most)
+    }
+
+    /// Whether the calling thread claimed the end by this handle, in this process.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        is_ours(self.identity)
     }
 
     /// Sees to it that the end is the calling thread's.
@@ -447,7 +453,7 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
     fn drop(&mut self) {
         let claim = &self.mine().claim;
         let never_copied = || self.forks == forks() && !claim.is_closed();
-        let claimed_here = self.identity != NOBODY && (self.identity >> 32) as u32 == lineage();
+        let claimed_here = self.identity != NOBODY && is_of_this_process(self.identity);
         let closes = if is_ours(self.identity) {
             true
         } else if claimed_here {
@@ -455,7 +461,9 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
             let word = claim.state();
             word.owner() == self.identity as u32 && owned_here(word.0)
         } else {
-            self.identity == NOBODY && claim.state() == OwnerWord(0) && never_copied()
+            // Whoever waits for the other end may have left WAITERS.
+            let word = claim.state();
+            self.identity == NOBODY && word.is_free() && !word.owner_died() && never_copied()
         };
         if closes {
             claim.leave(self.identity, self.trusts);

@@ -35,6 +35,8 @@
 //!   death would wake. Who announces itself when `loner` is set changes `news` and wakes all before it looks for the
 //!   first time, and only then takes the bit away; the other then sees two who wait. (Most hints go to whoever has
 //!   slept longest, and that is the loner. But the kernel wakes real-time tasks first.)
+//! - N8: a freed baton is no news, and its hint goes to who sleeps on `news`. So who sleeps on both has compared `baton`
+//!   behind its place on `news`: either it saw the baton free, or the hint, which comes after, can reach it.
 //!
 //! So a death loses nothing and holds nobody up, but a token that nobody alive was meant for stays until the next
 //! notification, and then all are let go (N5): a spurious wake-up, after which no trace of the dead is left. Nothing is
@@ -65,7 +67,7 @@
 use crate::{
     primitive::{
         AcqRel, Acquire, AtomicU64, Deadline, FutexWord, Me, Mutant, Relaxed, Release, RobustWord, SeqCst,
-        WAITERS, Wake, fence, mutant, wait_any,
+        WAITERS, Wake, fence, mutant, wait_any_if,
     },
     region::Shareable,
     sync::owner::OwnerWord,
@@ -199,7 +201,10 @@ impl RawCondition {
             // ORDERING(herald): Acquire: read before `state`, so that later news is news.
             let news = self.news.load(Acquire);
             let seen = self.load();
-            if seen.waiting() == COUNT {
+            if seen.sweep() && !mutant(Mutant::SweepLeftUndone) {
+                // Or a sleeper of the new epoch could be given a wake that is for one of the old.
+                self.sweep(seen.epoch());
+            } else if seen.waiting() == COUNT {
                 self.end_epoch(seen);
             } else if self.exchange(seen, seen.with_newcomer()) {
                 // CRASH(condition.announced): nobody takes it back.
@@ -251,7 +256,11 @@ impl RawCondition {
             let ended = if seen.may_sleep_alone() {
                 self.news.wait(news, deadline) // N7
             } else {
-                wait_any(&[(&self.baton, baton.0), (&self.news, news)], deadline)
+                // The baton is compared when both can wake us (N8).
+                let baton = (&*self.baton, baton.0);
+                let also = [baton];
+                let also = if mutant(Mutant::BatonNotComparedAgain) { &[] } else { &also[..] };
+                wait_any_if(&[baton, (&self.news, news)], also, deadline)
             };
             // CRASH(condition.hinted): perhaps a hint was spent on us.
             (woken, expired) = (matches!(ended, Wake::Woken(_)), ended == Wake::TimedOut);

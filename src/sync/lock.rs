@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, marker::PhantomData, thread, time::Duration}
 
 use crate::{
     error::{LockError, RegionError},
-    primitive::{Deadline, Me, Release, fence, lineage, me, me_if},
+    primitive::{Deadline, Me, Release, fence, is_of_this_process, me, me_if},
     region::{Handle, Region, in_arena, portable},
     sync::raw_lock::{MAX_HELD, PaddedLock, Patience, RawLock, Refused, Rest, Suspicion, may_hold_more},
 };
@@ -275,13 +275,6 @@ impl LockGuard<'_> {
         }
         lock.unlock_rest(rest);
     }
-}
-
-/// Whether who has this [`identity`](crate::primitive::Me::identity) is a thread of this process, and not of one that
-/// it was forked from.
-#[inline]
-fn is_of_this_process(identity: u64) -> bool {
-    (identity >> 32) as u32 == lineage()
 }
 
 impl Drop for LockGuard<'_> {

@@ -23,7 +23,8 @@
 //!   leaves it set and notes `stale`; the next contended release clears the word and wakes whoever there is.
 //! - I5: a held lock is in the list before the pending slot names another or none, and out of it before the word is
 //!   freed: once it is free another process links it and its `next` is a stranger's. The slot goes on naming a lock
-//!   that is held and linked (emptying it would be one more store): the kernel looks at such an entry once.
+//!   that is held, linked, and alone in the list (emptying it would be one more store): the kernel looks at such an
+//!   entry once.
 //!
 //! # Ordering edges
 //! - `handover`: Release in `unlock` -> Acquire exchange in `lock`; carries the data and `suspicion`.

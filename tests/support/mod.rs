@@ -32,7 +32,7 @@ use nix::{
 };
 
 /// A test that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Lists test functions under their own names.
 macro_rules! tests {
@@ -52,9 +52,11 @@ pub fn main(tests: Vec<(&'static str, fn())>) -> ExitCode {
 pub fn main_where(tests: Vec<(&'static str, fn())>, needs: &[(&'static str, Need)]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    // Whoever started us may ignore it, and then nobody could be waited for.
-    // SAFETY: no handler.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.expect("SIGCHLD");
+    // Whoever started us may ignore them: then nobody could be waited for, and nobody interrupted.
+    for signaled in [Signal::SIGCHLD, Signal::SIGINT] {
+        // SAFETY: no handler.
+        unsafe { signal(signaled, SigHandler::SigDfl) }.expect("the usual way");
+    }
     for (name, _) in needs {
         assert!(tests.iter().any(|(test, _)| test == name), "{name} is no test");
     }

@@ -92,8 +92,11 @@ impl RobustWord {
             }
             compiler_fence(SeqCst);
             ptr::write_volatile(&raw mut (*head).list, self.entry.get());
+            compiler_fence(SeqCst);
+            // The kernel looks at a pending entry last, and not at all if the walk meets one that is unmapped: which
+            // may be a robust mutex of libc's, since ours stay mapped.
+            ptr::write_volatile(&raw mut (*head).pending, ptr::null_mut());
         }
-        compiler_fence(SeqCst);
         THREAD.with(|thread| thread.further.set(thread.further.get() + 1));
     }
 
@@ -158,7 +161,7 @@ pub(crate) struct Me {
 
 /// What a thread knows of itself, in one place: found by one address. Empty until it registers.
 struct Thread {
-    /// TID, and the lineage above it.
+    /// TID, a number of its own, and the lineage above them: 32, 16 and 16 bits.
     identity: Cell<u64>,
     head: Cell<*mut robust_list::Head>,
     /// A guess at how many robust words it has linked beside the first, and not too low (but for libc's): words are
@@ -193,6 +196,13 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn forks() -> u32 {
     me();
     FORKS.load(Relaxed)
+}
+
+/// Whether a thread of this process has, or had, this [`identity`](Me::identity); and not one of a process that this
+/// one was forked from.
+#[inline]
+pub(crate) fn is_of_this_process(identity: u64) -> bool {
+    (identity >> 48) as u16 == lineage() as u16
 }
 
 /// The process's signature; 0 before it was asked for.
@@ -242,7 +252,8 @@ impl Me {
         self.identity as u32
     }
 
-    /// TID, and the lineage above it: no other thread, and no copy that a fork makes of this one, has the same.
+    /// No other thread of this process has the same, nor had one before, and no copy that a fork makes of this one. (As
+    /// long as there are not 65,536 of them with the same TID.)
     #[inline]
     pub(crate) fn identity(self) -> u64 {
         self.identity
@@ -314,7 +325,10 @@ fn register() -> Me {
     let head = robust_list::head().unwrap_or_else(|error| panic!("no robust list for this thread: {error}"));
     // SAFETY: no arguments, no failure.
     let tid = unsafe { libc::gettid() } as u32;
-    let identity = u64::from(lineage()) << 32 | u64::from(tid);
+    // A TID comes back with another thread of the process, which is to be another.
+    static REGISTERED: AtomicU32 = AtomicU32::new(0);
+    let number = REGISTERED.fetch_add(1, Relaxed) as u16;
+    let identity = u64::from(lineage() as u16) << 48 | u64::from(number) << 32 | u64::from(tid);
     let me = Me { identity, head: NonNull::new(head).expect("head() returns no null") };
     THREAD.with(|thread| {
         thread.identity.set(identity);
@@ -335,7 +349,13 @@ pub(crate) extern "C" fn after_fork_in_child() {
     THREAD.with(|thread| {
         if let Some(head) = NonNull::new(thread.head.get()) {
             // SAFETY: the child's copy of the forking thread has its head at the same address.
-            unsafe { ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut()) };
+            unsafe {
+                // glibc has emptied it by now; in musl's child it is the parent's.
+                if cfg!(target_env = "musl") {
+                    ptr::write_volatile(&raw mut (*head.as_ptr()).list, head.as_ptr().cast());
+                }
+                ptr::write_volatile(&raw mut (*head.as_ptr()).pending, ptr::null_mut());
+            }
         }
         thread.head.set(ptr::null_mut());
         thread.identity.set(0);

@@ -100,6 +100,8 @@ impl Batch<'_> {
     /// Adds a record. What was added before is committed if this one must wait.
     #[inline]
     pub(crate) fn add(&mut self, payload: &[u8], patience: Patience) -> Result<(), Hindrance> {
+        // What is being sent may fork as it is serialised.
+        self.sender.ready()?;
         let units = units(payload.len());
         if !self.sender.fits(self.at, units) {
             // One look first: there may be room for all of it.
@@ -122,7 +124,7 @@ impl Batch<'_> {
     /// Commits what was added. How many records were committed so far.
     #[inline]
     pub(crate) fn commit(&mut self) -> usize {
-        if self.records > 0 {
+        if self.records > 0 && self.sender.is_ours() {
             self.sender.commit(self.at);
             self.sent += std::mem::take(&mut self.records);
         }

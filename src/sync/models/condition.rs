@@ -8,6 +8,7 @@
 //! |--------------------------------------------------------|---------|-------------|
 //! | a waiter, one who sets and notifies                    | 2       | 4           |
 //! | two turns that are handed over by one condition        | 2       | 3           |
+//! | two who are notified, and one baton                    | 2       | 4           |
 //! | a latecomer beside one who was notified                | 3       | 2           |
 //! | two waiters, one notification for two, handed on       | 3       | 2           |
 //! | two waiters, of whom one dies; or the notifier does    | 3       | 1           |
@@ -286,6 +287,19 @@ fn one_passes_it_on_to_the_next() {
     waiters.map(|waiter| waiter.join());
 }
 
+/// Two have been notified, and find one baton.
+fn the_second_hears_of_the_baton() {
+    let raw = Arc::new(RawCondition::new());
+    let tickets = [raw.announce(), raw.announce()];
+    raw.notify(2);
+    let first = spawn({
+        let raw = raw.clone();
+        move || serve(&raw, tickets[0])
+    });
+    serve(&raw, tickets[1]);
+    first.join();
+}
+
 /// A waiter's time is up, while another waits and one is notified.
 fn a_waiters_time_is_up() {
     let room = Room::new();
@@ -339,6 +353,16 @@ fn who_comes_late_takes_nobodys_notification() {
 #[test]
 fn a_notification_of_two_reaches_both() {
     explore("two waiters, notified at once", 2, one_passes_it_on_to_the_next);
+}
+
+#[test]
+fn a_baton_that_is_freed_is_heard_of() {
+    explore("two who are notified", 4, the_second_hears_of_the_baton);
+}
+
+#[test]
+fn mutant_baton_not_compared_again_is_seen() {
+    is_seen(Mutant::BatonNotComparedAgain, || explore("", 4, the_second_hears_of_the_baton));
 }
 
 #[test]
