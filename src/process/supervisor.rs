@@ -273,11 +273,11 @@ impl<'a> Supervisor<'a> {
                     failures.pop_front();
                 }
                 self.put_off(place, now)?;
-                // (The others are looked at from the first on, so that nobody is started before whom it follows.)
                 if failures.len() > self.most {
                     let (name, failures) = (self.members[place].name.clone(), failures.len());
                     return Err(SuperviseError::TooManyRestarts { name, failure, failures });
                 }
+                // From the first on, so that nobody is started before whom it follows.
                 break;
             }
             if self.members.iter().all(|member| matches!(member.state, State::Done)) {

@@ -71,8 +71,8 @@ impl Deref for Slot<'_> {
     fn deref(&self) -> &[u8] {
         assert_ours(self.sender.is_ours());
         match &self.place {
-            // SAFETY: `assert_ours`; `reserve` found the room free and in bounds, and as long as the slot borrows the end nobody else
-            // is given it: what lies beyond the tail is read by nobody (L1).
+            // SAFETY: `assert_ours`; `reserve` found the room free and in bounds, and as long as the slot borrows the
+            // end nobody else is given it: what lies beyond the tail is read by nobody (L1).
             Place::InRing(bytes, len) => unsafe { slice::from_raw_parts(*bytes, *len) },
             Place::Own(bytes) => bytes,
         }
@@ -111,8 +111,8 @@ impl Deref for Message<'_> {
     fn deref(&self) -> &[u8] {
         assert_ours(self.receiver.is_ours());
         match &self.place {
-            // SAFETY: `assert_ours`; `read` found it in bounds; nobody writes between head and tail (L1), and the head moves when this
-            // is dropped.
+            // SAFETY: `assert_ours`; `read` found it in bounds; nobody writes between head and tail (L1), and the head
+            // moves when this is dropped.
             Place::InRing(bytes, len) => unsafe { slice::from_raw_parts(*bytes, *len) },
             Place::Own(bytes) => bytes,
         }

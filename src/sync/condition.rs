@@ -35,8 +35,8 @@
 //!   death would wake. Who announces itself when `loner` is set changes `news` and wakes all before it looks for the
 //!   first time, and only then takes the bit away; the other then sees two who wait. (Most hints go to whoever has
 //!   slept longest, and that is the loner. But the kernel wakes real-time tasks first.)
-//! - N8: a freed baton is no news, and its hint goes to who sleeps on `news`. So who sleeps on both has compared `baton`
-//!   behind its place on `news`: either it saw the baton free, or the hint, which comes after, can reach it.
+//! - N8: a freed baton is no news, and its hint goes to who sleeps on `news`. So who sleeps on both has compared
+//!   `baton` behind its place on `news`: either it saw the baton free, or the hint, which comes after, reaches it.
 //!
 //! So a death loses nothing and holds nobody up, but a token that nobody alive was meant for stays until the next
 //! notification, and then all are let go (N5): a spurious wake-up, after which no trace of the dead is left. Nothing is
