@@ -3,16 +3,19 @@
 mod support;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
+use nix::unistd::gettid;
 use pshared::{
     Array, Atomic, Capacity, Channel, ClaimError, Process, Receiver, RecvError, RecvTimeoutError, Region,
     RegionError, SendError, SendManyError, SendTimeoutError, Sender, TryRecvError, TrySendError, channel,
 };
-use support::{fork_child, until};
+use support::{fork_child, is_asleep_in_futex, until};
 
 fn main() -> ExitCode {
     support::main(support::tests![
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         an_end_that_is_given_back_may_be_claimed_by_another_process,
         an_end_that_nobody_claims_is_waited_for,
         an_unclaimed_end_that_no_fork_copied_is_closed_when_dropped,
+        an_unclaimed_end_is_closed_beside_a_sleeper,
         an_end_that_another_thread_drops_is_closed,
         the_end_of_a_thread_is_told_like_a_death,
         who_holds_too_much_cannot_claim,
@@ -277,7 +281,12 @@ fn a_forked_copy_of_a_slot_sends_nothing() {
     let mut slot = sender.reserve(2).unwrap();
     slot.copy_from_slice(b"ok");
     let mut held = Some(slot);
-    fork_child(|| held.take().unwrap().commit()).join_ok();
+    fork_child(|| {
+        let bytes = AssertUnwindSafe(|| held.as_ref().unwrap()[0]);
+        assert!(catch_unwind(bytes).is_err(), "a copy gives no references");
+        held.take().unwrap().commit();
+    })
+    .join_ok();
     assert!(receiver.try_recv().is_err());
     held.unwrap().commit();
     let message = receiver.read().unwrap();
@@ -491,6 +500,19 @@ fn an_unclaimed_end_that_no_fork_copied_is_closed_when_dropped() {
     let (mut sender, receiver) = channel::<u8>(64).unwrap();
     drop(receiver);
     assert!(matches!(sender.send(1), Err(SendError::Disconnected(1))));
+}
+
+fn an_unclaimed_end_is_closed_beside_a_sleeper() {
+    let (sender, mut receiver) = channel::<u8>(64).unwrap();
+    let (tell, told) = mpsc::channel();
+    let waiting = thread::spawn(move || {
+        tell.send(gettid()).unwrap();
+        receiver.recv()
+    });
+    let waiter = told.recv().unwrap();
+    until(|| is_asleep_in_futex(waiter));
+    drop(sender);
+    assert_eq!(waiting.join().unwrap(), Err(RecvError::Disconnected));
 }
 
 fn an_end_that_another_thread_drops_is_closed() {
