@@ -11,7 +11,7 @@ use pshared::{Condition, ConditionError, Lock, LockError, LockGuard};
 
 use crate::{
     board::board,
-    company::{Companion, Moment, Moment::*, Until, Until::*, pause},
+    company::{Companion, LIMIT, Moment, Moment::*, Process, Until, Until::*, pause},
     scenario::{Damage, Enters, Kind, Play, Scenario},
     trace::stepped,
 };
@@ -208,6 +208,8 @@ struct Row {
     enters: Enters,
     body: fn(&Room),
     heir: bool,
+    /// The victim sleeps alone when it is woken. Otherwise one who died waiting is counted, so that nobody disturbs it.
+    loner: bool,
     companions: fn(&Room) -> Vec<Companion>,
 }
 
@@ -217,7 +219,8 @@ const fn row(
     body: fn(&Room),
     companions: fn(&Room) -> Vec<Companion>,
 ) -> Row {
-    Row { operation, company, kind: Kind::OneDeath, enters: Enters::Awake, body, heir: false, companions }
+    let (kind, enters) = (Kind::OneDeath, Enters::Awake);
+    Row { operation, company, kind, enters, body, heir: false, loner: false, companions }
 }
 
 const fn woken(
@@ -252,6 +255,18 @@ static ROWS: &[Row] = &[
     woken(WAIT, "woken, sleeper", take, |r| {
         vec![taker(r, Ready, Asleep), giver(r, Wake, 1, false), relief(r, Death, VICTIMS)]
     }),
+    Row {
+        loner: true,
+        ..woken(WAIT, "woken, alone", take, |r| {
+            vec![giver(r, Wake, 1, false), taker(r, Death, Nothing), relief(r, Death, VICTIMS)]
+        })
+    },
+    Row {
+        loner: true,
+        ..woken(WAIT, "woken by another that comes, that one asleep", take, |r| {
+            vec![taker(r, Wake, Asleep), giver(r, Death, 2, false), heir(r)]
+        })
+    },
     woken(WAIT, "woken, two sleepers, two notified", take, |r| {
         let takers = [taker(r, Ready, Asleep), taker(r, Ready, Asleep)];
         takers.into_iter().chain([giver(r, Wake, 2, false), relief(r, Death, VICTIMS)]).collect()
@@ -330,6 +345,11 @@ pub fn scenarios() -> Vec<Scenario> {
 
 fn play(row: &'static Row) -> Play {
     let room = Room::new();
+    if row.enters == Enters::Woken && !row.loner {
+        let mut dead = Process::fork(|| drop(room.changed.wait(room.enter())));
+        assert!(dead.until_asleep(LIMIT), "it does not sleep");
+        dead.kill();
+    }
     let companions = (row.companions)(&room);
     let victim = room.clone();
     let heir = row.heir.then(|| {

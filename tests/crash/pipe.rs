@@ -262,6 +262,10 @@ fn play(row: &'static Row) -> Play {
         let line = line.clone();
         Box::new(move || {
             line.warm();
+            if row.peer == Peer::Writes {
+                // What it does until it must wait is long, and other rows' matter.
+                fill(&line.peers, &line);
+            }
             stepped(|| meet(row.peer, &line));
         }) as _
     });
