@@ -209,7 +209,7 @@
 //! - A wait for words and descriptors is one of io_uring, and no eventfd is rung by those who commit: the commit and
 //!   the ring would be two steps, and a death between them a lost wake.
 //! - A pipe is a socket and not a ring: it must be a descriptor, the kernel alone knows who has copies of it, and
-//!   packets are never torn. The fast way between two processes is a channel.
+//!   packets are never torn. Where nobody sleeps, a channel does without system calls.
 //! - A commit wakes all who sleep on its doorbell, which is the head of the line and whoever waits for several things.
 //! - A channel's records are not padded to the end of its ring, where a long one might never fit: the buffer is as long
 //!   again instead. And its bell is no half of the word that commits: the claim, which tells of deaths, is bell enough.

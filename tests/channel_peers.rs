@@ -22,7 +22,7 @@ use pshared::{
     Atomic, Capacity, Channel, PlainData, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
     Sender, TryRecvError, TrySendError, channel,
 };
-use support::{fork_child, until};
+use support::{fork_child, random::Random, until};
 
 fn main() -> ExitCode {
     support::main(support::tests![
@@ -482,13 +482,8 @@ fn whatever_a_peer_scribbles_gives_messages_or_errors() {
     for seed in 1..=40_u64 {
         let (mut sender, mut receiver) = Channel::new(CAPACITY).untrusted().bytes().unwrap();
         let words = words_of_the_region(CAPACITY);
-        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut roll = move || {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            dice
-        };
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut roll = move || random.below(u64::MAX);
         // Not under memory protection: what was read outside would end this process.
         let scribbler = fork_child(|| {
             loop {

@@ -14,6 +14,7 @@ use support::{
     fork_child,
     locks::{many_locks, panic_quietly},
     page::Page,
+    random::Random,
     until,
 };
 
@@ -358,12 +359,9 @@ fn an_access_while_unwinding_works() {
 
 /// Writers count in two steps, in two words that readers must find equal.
 fn mix(lock: &RwLock, page: &Page, turns: u32, seed: u32) {
-    let mut dice = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut random = Random(u64::from(seed) + 1);
     for _ in 0..turns {
-        dice ^= dice << 13;
-        dice ^= dice >> 17;
-        dice ^= dice << 5;
-        match dice % 10 {
+        match random.below(10) {
             0 => {
                 let _guard = lock.write().unwrap();
                 page.add_one_in_two_steps(0);

@@ -94,30 +94,32 @@ fn who_fails_is_started_anew_alone() {
 }
 
 fn rest_for_one_takes_along_those_after_it() {
-    let order: Queue<String> = Queue::new(4096).unwrap();
-    let (second, over) = (Atomic::new(0_u32).unwrap(), Event::new().unwrap());
-    let note = |name: &str| order.send(name.to_owned()).unwrap();
-    let mut supervisor = Supervisor::new();
-    supervisor.strategy(Strategy::RestForOne);
-    supervisor.child("first", |builder| {
-        note("first");
-        builder.spawn(|| over.wait())
-    });
-    supervisor.child("second", |builder| {
-        note("second");
-        builder.spawn(|| match second.fetch_add(1) {
-            0 | 1 => panic!("again"),
-            _ => _ = over.set(),
-        })
-    });
-    supervisor.child("third", |builder| {
-        note("third");
-        builder.spawn(|| over.wait())
-    });
-    assert_eq!(supervisor.run().unwrap(), Supervised::Done);
-    let started = told(&order);
-    assert_eq!(started.iter().filter(|name| *name == "first").count(), 1, "{started:?}");
-    assert_eq!(started, ["first", "second", "third", "second", "third", "second", "third"]);
+    for pause in [Duration::from_millis(5), Duration::ZERO] {
+        let order: Queue<String> = Queue::new(4096).unwrap();
+        let (second, over) = (Atomic::new(0_u32).unwrap(), Event::new().unwrap());
+        let note = |name: &str| order.send(name.to_owned()).unwrap();
+        let mut supervisor = Supervisor::new();
+        supervisor.strategy(Strategy::RestForOne).back_off(pause, pause);
+        supervisor.child("first", |builder| {
+            note("first");
+            builder.spawn(|| over.wait())
+        });
+        supervisor.child("second", |builder| {
+            note("second");
+            builder.spawn(|| match second.fetch_add(1) {
+                0 | 1 => panic!("again"),
+                _ => _ = over.set(),
+            })
+        });
+        supervisor.child("third", |builder| {
+            note("third");
+            builder.spawn(|| over.wait())
+        });
+        assert_eq!(supervisor.run().unwrap(), Supervised::Done);
+        let started = told(&order);
+        assert_eq!(started.iter().filter(|name| *name == "first").count(), 1, "{started:?}");
+        assert_eq!(started, ["first", "second", "third", "second", "third", "second", "third"]);
+    }
 }
 
 fn too_many_failures_end_it_and_everybody() {

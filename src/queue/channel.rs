@@ -14,8 +14,8 @@ use crate::{
     region::{Plain, Region, in_arena},
 };
 
-/// A first-in first-out channel of at least `capacity` bytes from one process to another, for any serde type: the
-/// fastest way between two. [`Channel`] makes others: for plain data, for byte strings in place, in a [`Region`].
+/// A first-in first-out channel of at least `capacity` bytes from one process to another, for any serde type, and
+/// without a lock. [`Channel`] makes others: for plain data, for byte strings in place, in a [`Region`].
 ///
 /// # Whose an end is
 /// An end belongs to one thread at a time: the one that first uses it, or [`claim`](Sender::claim)s it. So make the

@@ -4,12 +4,12 @@
 //! io_uring. Whoever waits must come to an end by itself if something was made ready, and whoever receives beside it
 //! must be woken by what is sent.
 
-use std::{rc::Rc, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use pshared::{Connection, Event, PlainData, Queue, Source, duplex, wait_any, wait_any_timeout};
 
 use crate::{
-    board::board,
+    board::{count, up},
     company::{Companion, Moment::*, Until::*, pause},
     scenario::{Damage, End, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -21,14 +21,6 @@ const GOT: usize = 1;
 const TORN: usize = 2;
 
 const LETTER: u64 = 0x0303_0303_0303_0303;
-
-fn up(cell: usize) {
-    board().cells[cell].fetch_add(1, SeqCst);
-}
-
-fn cell(cell: usize) -> u64 {
-    board().cells[cell].load(SeqCst)
-}
 
 /// What one can wait for.
 #[derive(Clone)]
@@ -205,7 +197,7 @@ fn play(row: &'static Row) -> Play {
         companions.push(Companion::new("maker", [(Opening, Paused), (Death, Nothing)], move || {
             pause();
             let deadline = std::time::Instant::now() + Duration::from_millis(600);
-            let made = row.deed == Deed::Send && (!maker.queue.is_empty() || cell(GOT) > 0);
+            let made = row.deed == Deed::Send && (!maker.queue.is_empty() || count(GOT) > 0);
             for _ in u64::from(made && row.receivers > 0)..row.receivers as u64 {
                 maker.queue.send(LETTER).expect("there is room");
             }
@@ -214,7 +206,7 @@ fn play(row: &'static Row) -> Play {
             }
             // A receiver may be quicker than those who wait for any.
             while row.receivers > 0
-                && cell(GOT) < row.receivers as u64
+                && count(GOT) < row.receivers as u64
                 && std::time::Instant::now() < deadline
             {
                 std::thread::sleep(Duration::from_micros(50));
@@ -227,10 +219,10 @@ fn play(row: &'static Row) -> Play {
     let verify = move |_: &End| {
         let works = sources.with(|all| wait_any_timeout(all, Duration::ZERO)).is_ok();
         Damage {
-            wedged: (row.waiters as u64).saturating_sub(cell(WAITED))
-                + (row.receivers as u64).saturating_sub(cell(GOT))
+            wedged: (row.waiters as u64).saturating_sub(count(WAITED))
+                + (row.receivers as u64).saturating_sub(count(GOT))
                 + u64::from(!works),
-            torn: cell(TORN),
+            torn: count(TORN),
             ..Damage::default()
         }
     };

@@ -9,7 +9,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use pshared::{Barrier, BarrierError};
 
 use crate::{
-    board::board,
+    board::{board, count},
     company::{Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause},
     scenario::{Damage, End, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -39,10 +39,6 @@ fn told(verdict: &Result<pshared::BarrierWaitResult, BarrierError>) -> usize {
         Err(BarrierError::Reset) => 5,
         Err(_) => 6,
     }
-}
-
-fn count(cell: usize) -> u64 {
-    board().cells[cell].load(SeqCst)
 }
 
 fn warm(hall: &Hall) {

@@ -51,6 +51,21 @@ pub fn board() -> &'static Board {
     })
 }
 
+/// A cell that a scenario has a meaning for.
+pub fn cell(index: usize) -> &'static AtomicU64 {
+    &board().cells[index]
+}
+
+/// What the cell has come to.
+pub fn count(index: usize) -> u64 {
+    cell(index).load(SeqCst)
+}
+
+/// The cell goes up by one.
+pub fn up(index: usize) {
+    cell(index).fetch_add(1, SeqCst);
+}
+
 impl Board {
     /// Wipes everything.
     pub fn clear(&self) {

@@ -7,18 +7,12 @@
 
 #![allow(clippy::disallowed_types, reason = "the harness looks from outside the seam")]
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
-    thread,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
 use pshared::{Bytes, Channel, ClaimError, Receiver, Sender, TryRecvError};
 
 use crate::{
-    board::board,
+    board::{cell, count, up},
     company::{Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause},
     scenario::{Damage, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -51,18 +45,6 @@ const SHRUNK: usize = TORN + 4;
 const KNOWS: usize = TORN + 5;
 /// The same of the heir.
 const HEIR_KNOWS: usize = TORN + 6;
-
-fn cell(index: usize) -> &'static AtomicU64 {
-    &board().cells[index]
-}
-
-fn count(index: usize) -> u64 {
-    cell(index).load(SeqCst)
-}
-
-fn up(index: usize) {
-    cell(index).fetch_add(1, SeqCst);
-}
 
 type Tx = Sender<Vec<u8>, Bytes>;
 type Rx = Receiver<Vec<u8>, Bytes>;

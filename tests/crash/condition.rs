@@ -10,7 +10,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use pshared::{Condition, ConditionError, Lock, LockError, LockGuard};
 
 use crate::{
-    board::board,
+    board::{board, count},
     company::{Companion, LIMIT, Moment, Moment::*, Process, Until, Until::*, pause},
     scenario::{Damage, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -31,10 +31,6 @@ const TAKEN: usize = 1;
 /// Whether the victim, or the heir, took one.
 const VICTIMS: usize = 2;
 const HEIRS: usize = 3;
-
-fn count(cell: usize) -> u64 {
-    board().cells[cell].load(SeqCst)
-}
 
 impl Room {
     fn new() -> Room {

@@ -5,15 +5,14 @@
 
 #![allow(clippy::disallowed_types, reason = "the harness looks from outside the seam")]
 
-use std::{
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
-    time::Duration,
-};
+use std::{ops::Range, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use pshared::{PlainData, Queue, RecvError, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 
-use crate::{board::board, trace::stepped};
+use crate::{
+    board::{cell, count, up},
+    trace::stepped,
+};
 
 /// Letters in a batch: more than fit into a queue of [`Mail::long`], and as many as into one of [`Mail::short`].
 pub const BATCH: u64 = 4;
@@ -38,18 +37,6 @@ pub const SEEN_AT_STOP: usize = 305;
 const DONE: usize = 306;
 /// Whether a traced process came to know the outcome of its operation: see [`Who`].
 const KNOWS: usize = 308;
-
-pub fn cell(index: usize) -> &'static AtomicU64 {
-    &board().cells[index]
-}
-
-pub fn count(index: usize) -> u64 {
-    cell(index).load(SeqCst)
-}
-
-fn up(index: usize) {
-    cell(index).fetch_add(1, SeqCst);
-}
 
 pub fn accepted(number: u64) -> u64 {
     count(ACCEPTED + number as usize)

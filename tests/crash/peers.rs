@@ -3,12 +3,12 @@
 //! Whoever waits must be told when all who have registered at the other end are gone, and not before: a companion that
 //! is registered notes before it leaves how many waiters have been told by then.
 
-use std::{mem::forget, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{mem::forget, time::Duration};
 
 use pshared::{Capacity, PlainData, Queue, QueueEntryError, RecvError, SendError};
 
 use crate::{
-    board::board,
+    board::{count, up},
     company::{Companion, Moment::*, Until::*, pause},
     scenario::{Damage, End, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -22,14 +22,6 @@ const GOT: usize = 1;
 const EARLY: usize = 2;
 const SENT: usize = 3;
 const TORN: usize = 4;
-
-fn up(cell: usize) {
-    board().cells[cell].fetch_add(1, SeqCst);
-}
-
-fn cell(cell: usize) -> u64 {
-    board().cells[cell].load(SeqCst)
-}
 
 fn numbers(items: usize) -> Numbers {
     Queue::plain(Capacity::bytes(256).items(items).peers(3)).expect("a queue")
@@ -250,7 +242,7 @@ fn play(row: &'static Row) -> Play {
         companions.push(Companion::new("witness", [(Opening, Paused), (leaves, Ended)], move || {
             line.register(|| {
                 pause();
-                if cell(TOLD) > 0 {
+                if count(TOLD) > 0 {
                     up(EARLY);
                 }
             });
@@ -270,14 +262,14 @@ fn play(row: &'static Row) -> Play {
     }
     let verify = move |_: &End| {
         let waiters = row.waiters as u64;
-        let told = cell(TOLD);
-        let sent = cell(SENT);
+        let told = count(TOLD);
+        let sent = count(SENT);
         let left = if row.senders { line.queue.len() as u64 } else { line.queue.len().abs_diff(2) as u64 };
-        let here = cell(GOT) + if row.senders { left } else { 0 };
+        let here = count(GOT) + if row.senders { left } else { 0 };
         Damage {
             wedged: waiters.saturating_sub(told),
-            torn: cell(TORN),
-            lost: cell(EARLY) + sent.saturating_sub(here) + if row.waiters > 0 { left } else { 0 },
+            torn: count(TORN),
+            lost: count(EARLY) + sent.saturating_sub(here) + if row.waiters > 0 { left } else { 0 },
             doubled: here.saturating_sub(u64::from(row.deed == Deed::StayAndSend)),
         }
     };

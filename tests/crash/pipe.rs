@@ -11,7 +11,7 @@ use std::{ptr, rc::Rc, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 use pshared::{Connection, PipeRecvError, PipeSendError, duplex};
 
 use crate::{
-    board::board,
+    board::{board, count, up},
     company::{Companion, LIMIT, Moment, Moment::*, Until::*, pause},
     scenario::{Damage, End, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -27,14 +27,6 @@ const TOLD: usize = 21;
 const DROPPED: usize = 22;
 /// Somebody should have been told and was not.
 const UNTOLD: usize = 23;
-
-fn count(cell: usize) {
-    board().cells[cell].fetch_add(1, SeqCst);
-}
-
-fn cell(cell: usize) -> u64 {
-    board().cells[cell].load(SeqCst)
-}
 
 /// The letters of the victim, of the second user, and of the peer.
 const VICTIMS: u64 = 1;
@@ -79,7 +71,7 @@ fn note(received: Result<Vec<u8>, PipeRecvError>) -> bool {
         Ok(bytes) => {
             let letter = bytes.first().copied().unwrap_or_default();
             let whole = bytes.chunks_exact(8).all(|word| word == u64::from(letter).to_ne_bytes());
-            count(if whole && letter < 10 { RECEIVED + usize::from(letter) } else { TORN });
+            up(if whole && letter < 10 { RECEIVED + usize::from(letter) } else { TORN });
             true
         }
         Err(PipeRecvError::Disconnected) => false,
@@ -91,7 +83,7 @@ fn note(received: Result<Vec<u8>, PipeRecvError>) -> bool {
 fn put(end: &Connection, line: &Line, letter: u64) -> bool {
     match end.send_bytes(&line.letter(letter)) {
         Ok(()) => {
-            count(SENT + letter as usize);
+            up(SENT + letter as usize);
             true
         }
         Err(PipeSendError::Disconnected | PipeSendError::Taken) => false,
@@ -102,7 +94,7 @@ fn put(end: &Connection, line: &Line, letter: u64) -> bool {
 /// Fills the way from an end, so that its next sender must wait.
 fn fill(end: &Connection, line: &Line) {
     while end.try_send_bytes(&line.letter(0)).is_ok() {
-        count(SENT);
+        up(SENT);
     }
 }
 
@@ -277,12 +269,12 @@ fn play(row: &'static Row) -> Play {
     }
     companions.push(Companion::new("witness", [(Opening, Paused), (Stop, Ended)], || {
         pause();
-        if cell(DROPPED) == 1 {
+        if count(DROPPED) == 1 {
             let limit = std::time::Instant::now() + LIMIT / 2;
-            while cell(TOLD) == 0 && std::time::Instant::now() < limit {
+            while count(TOLD) == 0 && std::time::Instant::now() < limit {
                 thread::sleep(Duration::from_micros(50));
             }
-            board().cells[UNTOLD].store(u64::from(cell(TOLD) == 0), SeqCst);
+            board().cells[UNTOLD].store(u64::from(count(TOLD) == 0), SeqCst);
         }
     }));
     // Comes when the victim is dead, and uses the end if it is nobody's.
@@ -301,16 +293,16 @@ fn play(row: &'static Row) -> Play {
     let verify = move |end: &End| {
         let _copies = &line;
         let sends = matches!(row.deed, Deed::Send | Deed::TrySend) && !row.full;
-        let received = |letter: u64| cell(RECEIVED + letter as usize);
+        let received = |letter: u64| count(RECEIVED + letter as usize);
         let lost = u64::from(sends && end.finished && received(VICTIMS) == 0)
             + if row.peer == Peer::Reads {
-                cell(SENT + SECONDS as usize).saturating_sub(received(SECONDS))
+                count(SENT + SECONDS as usize).saturating_sub(received(SECONDS))
             } else {
                 0
             };
         let doubled = received(VICTIMS).saturating_sub(1) + received(SECONDS).saturating_sub(1);
-        let wedged = cell(UNTOLD) + u64::from(cell(TOLD) == 0);
-        Damage { wedged, torn: cell(TORN), lost, doubled }
+        let wedged = count(UNTOLD) + u64::from(count(TOLD) == 0);
+        Damage { wedged, torn: count(TORN), lost, doubled }
     };
     Play { victim, enters: row.enters, heir, companions, verify: Box::new(verify) }
 }

@@ -3,10 +3,11 @@
 use std::{cell::Cell, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
 use crate::{
+    board::{cell, count},
     company::{Body, Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause},
     letters::{
         BATCH, Bag, DISORDER, End, Form, Got, LEFT, Mail, NUMBERS, Refusal, SEEN_AT_STOP, SHRUNK,
-        TOLD_CLOSED, TORN, Who, accepted, cell, count, received,
+        TOLD_CLOSED, TORN, Who, accepted, received,
     },
     scenario::Damage,
     trace::stepped,

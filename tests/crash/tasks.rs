@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use pshared::{JoinableQueue, PlainData};
 
 use crate::{
-    board::board,
+    board::{board, count, up},
     company::{Body, Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause},
     scenario::{Damage, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -26,14 +26,6 @@ const TORN: usize = 10;
 const PLACES: usize = 11;
 const LETTERS: usize = 12;
 const SENT: usize = 13;
-
-fn count(index: usize) -> u64 {
-    board().cells[index].load(SeqCst)
-}
-
-fn up(index: usize) {
-    board().cells[index].fetch_add(1, SeqCst);
-}
 
 fn item(number: u64) -> [u64; 2] {
     [number, !number]

@@ -8,7 +8,7 @@ use std::{mem::forget, sync::atomic::Ordering::SeqCst};
 use pshared::{Array, ArrayGuard, Atomic, LockError, Value, ValueGuard};
 
 use crate::{
-    board::board,
+    board::{board, count, up},
     company::{Companion, LIMIT, Moment, Moment::*, Process, Until::*, pause, run_to_end},
     scenario::{Damage, End, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -36,14 +36,6 @@ const MADE: usize = 3;
 const TOLD: usize = 4;
 /// Mixtures whose finder was not told.
 const UNTOLD: usize = 5;
-
-fn up(index: usize) {
-    board().cells[index].fetch_add(1, SeqCst);
-}
-
-fn count(index: usize) -> u64 {
-    board().cells[index].load(SeqCst)
-}
 
 /// The words written from `number`.
 fn row<const N: usize>(number: u64) -> [u64; N] {

@@ -9,7 +9,7 @@
 //! - *doubled*, *torn*: a message that came twice, or with contents that no sender wrote;
 //! - *stalled*: a second in which nothing came through although nobody was stopped.
 //!
-//! Then the same with tasks (`tasks.rs`). `cargo storm -- [--kills N] [--seed S]`. The exact kill (`cargo crash`)
+//! Then the same with tasks (`tasks.rs`). `cargo storm [--kills N] [--seed S]`. The exact kill (`cargo crash`)
 //! proves more; this shows the whole at work.
 
 #[path = "../support/mod.rs"]
@@ -23,7 +23,7 @@ use std::{
 };
 
 use pshared::{Atomic, PlainData, Queue, RecvTimeoutError, Value};
-use support::{Child, fork_child};
+use support::{Child, fork_child, random::Random};
 
 /// Who sent it, its number there, and a check on both.
 type Letter = [u64; 3];
@@ -143,13 +143,8 @@ fn main() -> ExitCode {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     let seed = number("--seed", now);
     println!("storm: {kills} kills, seed {seed}");
-    let mut random = seed | 1;
-    let mut draw = move |below: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % below
-    };
+    let mut random = Random(seed | 1);
+    let mut draw = move |limit: u64| random.below(limit);
 
     let begun = Instant::now();
     let goods = Goods::new();

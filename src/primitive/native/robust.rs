@@ -61,7 +61,8 @@ impl RobustWord {
         compiler_fence(SeqCst);
     }
 
-    /// Puts the word into this thread's list. It holds our TID, and the pending slot names it.
+    /// Puts the word into this thread's list. It holds our TID, and the pending slot names it. If others are linked,
+    /// the slot is empty afterwards.
     ///
     /// The exchange that frees the word waits for every store before it, so there are as few as can be: `prev` is left
     /// to whoever links an entry in front of this one.
