@@ -10,7 +10,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CodecError,
-    queue::ends::Landing,
+    queue::{
+        ends::Landing,
+        frame::HEADER,
+        lane::{Hindrance, Taking},
+    },
     region::{self, Plain},
 };
 
@@ -37,6 +41,23 @@ pub trait Codec<T>: sealed::Sealed {
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
     #[doc(hidden)]
     fn read(bytes: &[u8]) -> Result<T, CodecError>;
+    /// The bytes of `values`, if they lie there as they do in a channel.
+    #[doc(hidden)]
+    #[inline]
+    fn as_records(_values: &[T]) -> Option<&[u8]> {
+        None
+    }
+    /// Takes records that lie in a channel as they do in a list, at most so many; `None` if they do not.
+    #[doc(hidden)]
+    #[inline]
+    #[allow(private_interfaces, reason = "sealed: only this module implements it")]
+    fn take_records(
+        _taking: &mut Taking<'_>,
+        _into: &mut Vec<T>,
+        _most: usize,
+    ) -> Option<Result<usize, Hindrance>> {
+        None
+    }
 }
 
 mod sealed {
@@ -186,6 +207,11 @@ impl Codec<Vec<u8>> for Bytes {
     }
 }
 
+/// Whether values lie in a list as their records lie in a channel: one behind the other.
+const fn is_as_in_a_list<T>() -> bool {
+    size_of::<T>() > 0 && size_of::<T>().is_multiple_of(HEADER)
+}
+
 /// A value of plain data that its bytes are copied into.
 #[derive(Debug)]
 pub struct PlainLanding<T> {
@@ -194,6 +220,9 @@ pub struct PlainLanding<T> {
 }
 
 impl<T: Plain> Landing for PlainLanding<T> {
+    const FIXED: Option<usize> = Some(size_of::<T>());
+
+    #[inline]
     fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         self.len = len;
         let bytes = bytemuck::bytes_of_mut(&mut self.value);
@@ -220,6 +249,21 @@ impl<T: Plain> Codec<T> for PlainData {
     fn decode(landing: PlainLanding<T>) -> Result<T, CodecError> {
         let (need, have) = (size_of::<T>(), landing.len);
         if need == have { Ok(landing.value) } else { Err(CodecError::length(need, have)) }
+    }
+
+    #[inline]
+    fn as_records(values: &[T]) -> Option<&[u8]> {
+        is_as_in_a_list::<T>().then(|| bytemuck::cast_slice(values))
+    }
+
+    #[inline]
+    #[allow(private_interfaces, reason = "as declared")]
+    fn take_records(
+        taking: &mut Taking<'_>,
+        into: &mut Vec<T>,
+        most: usize,
+    ) -> Option<Result<usize, Hindrance>> {
+        is_as_in_a_list::<T>().then(|| taking.next_all::<Self::Landing, T>(into, most))
     }
 
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -101,6 +101,9 @@ impl From<Reading> for NotTaken {
 
 /// Where a received payload goes.
 pub(crate) trait Landing {
+    /// The length of every payload that it takes, if they all have one.
+    const FIXED: Option<usize> = None;
+
     /// Room for a payload of `len` bytes; less, if the rest is not wanted; `None`, if there is no memory.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
 }
