@@ -688,8 +688,8 @@ fn audit<C: Carries>(post: &Post<C>) {
     }
     let here = receiver.len() as u64;
     let mut left = 0;
-    while let Ok(bytes) = receiver.try_recv() {
-        note(&bytes);
+    while let Ok(letter) = receiver.try_recv() {
+        note(letter.as_ref());
         left += 1;
         assert!(left < NUMBERS as u64, "a channel that gives without end");
     }
