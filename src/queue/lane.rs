@@ -42,17 +42,19 @@ use crate::{
     },
     queue::{
         claim::{Claim, Fate, NotClaimed, claimant, is_ours},
-        ends::{Bounds, Landing},
+        ends::Landing,
         frame::HEADER,
-        ring::MAX_CAPACITY,
     },
     region::{Handle, Region, Shareable, SharedBytes},
     sync::{OwnerWord, Patience},
 };
 
+mod layout;
 mod receiving;
 mod sending;
 
+pub(crate) use layout::Layout;
+use layout::{Place, header_of, units};
 pub(crate) use receiving::Taking;
 
 /// An identity that no thread has.
@@ -61,23 +63,6 @@ const NOBODY: u64 = u64::MAX;
 /// Looks in a row that found something before the sleep, until sleeps count as rare. A heavy fence takes as long as a
 /// dozen commits that are careful.
 const CALM: u32 = 64;
-
-/// A count and the position that belongs to it, in one word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    count: u32,
-    position: u32,
-}
-
-impl Place {
-    fn unpack(word: u64) -> Place {
-        Place { count: (word >> 32) as u32, position: word as u32 }
-    }
-
-    fn pack(self) -> u64 {
-        u64::from(self.count) << 32 | u64::from(self.position)
-    }
-}
 
 /// One end, as all see it.
 #[repr(C, align(128))]
@@ -133,57 +118,6 @@ pub(crate) enum Hindrance {
     NotOurs(NotClaimed),
     /// There is no memory for a payload of so many bytes, which stays where it is.
     NoMemory(usize),
-}
-
-/// How records lie in the buffer of a channel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    /// The units in which records begin.
-    capacity: u32,
-    /// The units of a record, if all have one length; else 1.
-    record: u32,
-    /// The bytes before each payload: none, if all have one length.
-    header: usize,
-    /// The most records, however short.
-    most: u32,
-}
-
-impl Layout {
-    /// For payloads of any length within `bounds`; or all of one length.
-    pub(crate) fn new(bounds: Bounds, payload: Option<usize>) -> Result<Layout, RegionError> {
-        let (header, record) = match payload {
-            None => (HEADER, HEADER),
-            Some(len) => (0, len.max(1).next_multiple_of(HEADER)),
-        };
-        let bytes = bounds.buffer.next_multiple_of(record);
-        if bytes > MAX_CAPACITY {
-            return Err(RegionError::TooLarge { need: bytes, limit: MAX_CAPACITY });
-        }
-        let [capacity, record] = [bytes, record].map(|bytes| (bytes / HEADER) as u32);
-        Ok(Layout { capacity, record, header, most: bounds.most })
-    }
-
-    /// What the buffer takes.
-    fn bytes(self) -> usize {
-        HEADER * self.capacity as usize * if self.header == 0 { 1 } else { 2 }
-    }
-
-    /// What a channel takes of a region.
-    pub(crate) fn footprint(self) -> usize {
-        size_of::<Lane>() + self.bytes()
-    }
-}
-
-/// The bytes before each payload that lands there.
-#[inline]
-const fn header_of<L: Landing>() -> usize {
-    if L::FIXED.is_some() { 0 } else { HEADER }
-}
-
-/// The units that a payload of `len` bytes takes that lands there.
-#[inline]
-fn units<L: Landing>(len: usize) -> u32 {
-    ((header_of::<L>() + len).div_ceil(HEADER) as u32).max(1)
 }
 
 /// One end, as its holder knows it: the sender's, or the receiver's.
@@ -352,46 +286,18 @@ impl<const SENDS: bool> Side<SENDS> {
             let head = self.lane.head.place();
             // The head was read while the tail stood still: that is the instant. (Our own end stands still anyway.)
             if self.lane.tail.place() == tail || !SENDS && is_ours(self.identity) {
-                let used = self.between(head.position, tail.position).min(self.layout.capacity);
+                let used = self.layout.between(head.position, tail.position).min(self.layout.capacity);
                 return (tail.count.wrapping_sub(head.count).min(used), used);
             }
             spin_hint();
         }
     }
 
-    /// What follows on so many records, of so many units in all.
-    #[inline]
-    fn behind(&self, place: Place, records: u32, units: u32) -> Place {
-        let (sum, end) = (place.position + units, 2 * self.layout.capacity);
-        let position = if sum >= end { sum - end } else { sum };
-        Place { count: place.count.wrapping_add(records), position }
-    }
-
-    /// How many units lie between two positions; whatever the other end says, a number.
-    #[inline]
-    fn between(&self, from: u32, to: u32) -> u32 {
-        let end = 2 * self.layout.capacity;
-        if to >= from { to - from } else { to.wrapping_add(end).wrapping_sub(from) }
-    }
-
-    /// The unit of the buffer at which `position` lies.
-    #[inline]
-    fn place_of(&self, position: u32) -> u32 {
-        let capacity = self.layout.capacity;
-        if position >= capacity { position - capacity } else { position }
-    }
-
-    /// The byte of the buffer at which `position` lies.
-    #[inline]
-    fn offset(&self, position: u32) -> usize {
-        HEADER * self.place_of(position) as usize
-    }
-
     /// The units between head and tail, as we know them.
     #[inline]
     fn used(&self) -> u32 {
         let (tail, head) = if SENDS { (self.own, self.other) } else { (self.other, self.own) };
-        self.between(head.position, tail.position)
+        self.layout.between(head.position, tail.position)
     }
 
     /// L3.
@@ -493,7 +399,7 @@ impl<const SENDS: bool> Side<SENDS> {
     /// The bytes of a record's payload at `place`, behind a header, for whom they belong to.
     fn payload_at(&self, place: Place) -> *mut u8 {
         // SAFETY: a record begins within the capacity, and its payload behind its header.
-        unsafe { self.bytes.base().as_ptr().add(self.offset(place.position) + HEADER) }
+        unsafe { self.bytes.base().as_ptr().add(self.layout.offset(place.position) + HEADER) }
     }
 }
 
@@ -542,7 +448,10 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::queue::codec::{Codec, PlainData};
+    use crate::queue::{
+        codec::{Codec, PlainData},
+        ends::Bounds,
+    };
 
     fn channel(buffer: usize) -> (RawSender, RawReceiver) {
         let region = Region::anonymous(2 * buffer + 4096).unwrap();

@@ -31,10 +31,10 @@ impl RawReceiver {
     fn len_at<L: Landing>(&self, at: Place) -> Result<usize, Hindrance> {
         let len = L::FIXED.unwrap_or_else(|| {
             let mut header = [0; HEADER];
-            self.bytes.buffer().read(self.offset(at.position), &mut header);
+            self.bytes.buffer().read(self.layout.offset(at.position), &mut header);
             payload_len(header)
         });
-        let available = self.between(at.position, self.other.position);
+        let available = self.layout.between(at.position, self.other.position);
         if units::<L>(len) <= available {
             return Ok(len);
         }
@@ -48,8 +48,8 @@ impl RawReceiver {
         let len = self.len_at::<L>(at)?;
         let room = landing.room(len).ok_or(Hindrance::NoMemory(len))?;
         let count = room.len().min(len);
-        self.bytes.buffer().read(self.offset(at.position) + header_of::<L>(), &mut room[..count]);
-        Ok(self.behind(at, 1, units::<L>(len)))
+        self.bytes.buffer().read(self.layout.offset(at.position) + header_of::<L>(), &mut room[..count]);
+        Ok(self.layout.behind(at, 1, units::<L>(len)))
     }
 
     /// Receives the oldest payload into `landing`, waiting for one as long as `patience` lasts.
@@ -88,7 +88,7 @@ impl RawReceiver {
     /// Takes the oldest record, which has a payload of `len` bytes. A copy that a fork made does nothing.
     pub(crate) fn take(&mut self, len: usize) {
         if is_ours(self.identity) {
-            self.commit(self.behind(self.own, 1, units::<Vec<u8>>(len)));
+            self.commit(self.layout.behind(self.own, 1, units::<Vec<u8>>(len)));
         }
     }
 }
@@ -116,8 +116,8 @@ impl Taking<'_> {
     ) -> Result<usize, Hindrance> {
         let (receiver, at) = (&*self.receiver, self.at);
         let units = units::<L>(size_of::<T>());
-        let available = receiver.between(at.position, receiver.other.position);
-        let in_a_row = available.min(receiver.layout.capacity - receiver.place_of(at.position));
+        let available = receiver.layout.between(at.position, receiver.other.position);
+        let in_a_row = available.min(receiver.layout.capacity - receiver.layout.place_of(at.position));
         let records = most.min((in_a_row / units) as usize);
         if records == 0 {
             let limit = HEADER * available as usize;
@@ -126,9 +126,9 @@ impl Taking<'_> {
         receiver
             .bytes
             .buffer()
-            .read_onto(receiver.offset(at.position), into, records)
+            .read_onto(receiver.layout.offset(at.position), into, records)
             .ok_or(Hindrance::NoMemory(records * size_of::<T>()))?;
-        self.at = receiver.behind(at, records as u32, records as u32 * units);
+        self.at = receiver.layout.behind(at, records as u32, records as u32 * units);
         Ok(records)
     }
 

@@ -11,7 +11,7 @@ use crate::queue::frame::header;
 impl RawSender {
     #[inline]
     fn fits(&self, at: Place, units: u32) -> bool {
-        let used = self.between(self.other.position, at.position);
+        let used = self.layout.between(self.other.position, at.position);
         let records = at.count.wrapping_sub(self.other.count);
         units <= self.layout.capacity.saturating_sub(used) && records < self.layout.most
     }
@@ -43,13 +43,13 @@ impl RawSender {
     /// Puts a record behind what was put there before, and says where the next one goes.
     #[inline]
     fn put<L: Landing>(&self, at: Place, payload: &[u8]) -> Place {
-        let offset = self.offset(at.position);
+        let offset = self.layout.offset(at.position);
         if L::FIXED.is_none() {
             self.bytes.buffer().write(offset, &header(payload.len()));
         }
         self.bytes.buffer().write(offset + header_of::<L>(), payload);
         // CRASH(lane.written): beyond the tail.
-        self.behind(at, 1, units::<L>(payload.len()))
+        self.layout.behind(at, 1, units::<L>(payload.len()))
     }
 
     /// Sends `payload`, which is not longer than [`max_len`](Side::max_len) and lands in an `L`, waiting for room as
@@ -63,7 +63,7 @@ impl RawSender {
         }
         let at = self.own;
         if mutant(Mutant::CommitBeforeRecord) {
-            self.commit(self.behind(at, 1, units));
+            self.commit(self.layout.behind(at, 1, units));
             self.put::<L>(at, payload);
             return Ok(());
         }
@@ -92,15 +92,15 @@ impl RawSender {
     /// Writes what was reserved.
     pub(crate) fn write_reserved(&self, payload: &[u8]) {
         if is_ours(self.identity) {
-            self.bytes.buffer().write(self.offset(self.own.position) + HEADER, payload);
+            self.bytes.buffer().write(self.layout.offset(self.own.position) + HEADER, payload);
         }
     }
 
     /// Commits what was reserved. A copy that a fork made does nothing.
     pub(crate) fn commit_reserved(&mut self, len: usize) {
         if is_ours(self.identity) {
-            self.bytes.buffer().write(self.offset(self.own.position), &header(len));
-            self.commit(self.behind(self.own, 1, units::<Vec<u8>>(len)));
+            self.bytes.buffer().write(self.layout.offset(self.own.position), &header(len));
+            self.commit(self.layout.behind(self.own, 1, units::<Vec<u8>>(len)));
         }
     }
 }
@@ -139,14 +139,14 @@ impl Batch<'_> {
             self.make_room(units, patience)?;
             let (sender, at) = (&*self.sender, self.at);
             let (layout, other) = (sender.layout, sender.other);
-            let free = layout.capacity.saturating_sub(sender.between(other.position, at.position));
-            let in_a_row = free.min(layout.capacity - sender.place_of(at.position)) / units;
+            let free = layout.capacity.saturating_sub(sender.layout.between(other.position, at.position));
+            let in_a_row = free.min(layout.capacity - sender.layout.place_of(at.position)) / units;
             let records = in_a_row.min(layout.most - at.count.wrapping_sub(other.count));
             let records = (records as usize).min(payloads.len() / len);
             let (now, later) = payloads.split_at(records * len);
-            sender.bytes.buffer().write(sender.offset(at.position), now);
+            sender.bytes.buffer().write(sender.layout.offset(at.position), now);
             // CRASH(lane.written): beyond the tail.
-            self.at = sender.behind(at, records as u32, records as u32 * units);
+            self.at = sender.layout.behind(at, records as u32, records as u32 * units);
             self.records += records;
             payloads = later;
         }
