@@ -12,7 +12,7 @@ use crate::{
     error::CodecError,
     queue::{
         ends::Landing,
-        frame::HEADER,
+        frame::{self, HEADER},
         lane::{Hindrance, Taking},
     },
     region::{self, Plain},
@@ -41,6 +41,19 @@ pub trait Codec<T>: sealed::Sealed {
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
     #[doc(hidden)]
     fn read(bytes: &[u8]) -> Result<T, CodecError>;
+    /// Appends records of the first of `values` to a batch, as many as `bytes` hold, but at least one; false if they
+    /// have to be appended one by one.
+    #[doc(hidden)]
+    #[inline]
+    fn append_all(_values: &[T], _batch: &mut Vec<u8>, _bytes: usize) -> bool {
+        false
+    }
+    /// Appends what a batch holds to `into`; false if it has to be read one by one.
+    #[doc(hidden)]
+    #[inline]
+    fn read_all(_batch: &[u8], _into: &mut Vec<T>) -> bool {
+        false
+    }
     /// The bytes of `values`, if they lie there as they do in a channel.
     #[doc(hidden)]
     #[inline]
@@ -249,6 +262,15 @@ impl<T: Plain> Codec<T> for PlainData {
     fn decode(landing: PlainLanding<T>) -> Result<T, CodecError> {
         let (need, have) = (size_of::<T>(), landing.len);
         if need == have { Ok(landing.value) } else { Err(CodecError::length(need, have)) }
+    }
+
+    fn append_all(values: &[T], batch: &mut Vec<u8>, bytes: usize) -> bool {
+        frame::append_plain(batch, values, bytes);
+        true
+    }
+
+    fn read_all(batch: &[u8], into: &mut Vec<T>) -> bool {
+        frame::read_plain(batch, into)
     }
 
     #[inline]
