@@ -234,8 +234,8 @@ impl Ring<'_> {
         self.commit_tail(tail, extent)
     }
 
-    /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. `len` is
-    /// the length of all payloads, if they have one. Only the producer may.
+    /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. `len`
+    /// is the length of all payloads, if they have one. Only the producer may.
     pub(crate) fn push_many(&self, batch: &[u8], len: Option<usize>) -> Result<Extent, NotPushed> {
         let tail = self.own_place(self.tail);
         let mut extent = self.first_that_fit(batch, len, self.known_room(tail));
