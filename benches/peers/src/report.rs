@@ -1,0 +1,217 @@
+//! What the lines come to: a table in Markdown, and a list of the goals.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    io::{self, Write},
+};
+
+use crate::{
+    distance::Distance,
+    goals::{GOALS, Goal, Verdict, judge},
+    rounds::{Gap, Kind, Line, Record, Unit},
+};
+
+/// Least, median and greatest.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    pub least: f64,
+    pub middle: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Spread {
+        let mut sorted: Vec<f64> = figures.collect();
+        sorted.sort_by(f64::total_cmp);
+        let half = sorted.len() / 2;
+        let middle = if sorted.len() % 2 == 0 { (sorted[half - 1] + sorted[half]) / 2.0 } else { sorted[half] };
+        Spread { least: sorted[0], middle, most: sorted[sorted.len() - 1] }
+    }
+}
+
+/// Three digits, and the rest of the number if there is more of it.
+pub fn digits(figure: f64) -> String {
+    let size = figure.abs();
+    match size {
+        100.0.. => {
+            let whole = format!("{size:.0}");
+            let groups: Vec<&[u8]> = whole.as_bytes().rchunks(3).rev().collect();
+            let words: Vec<&str> = groups.iter().map(|group| str::from_utf8(group).expect("digits")).collect();
+            words.join(",")
+        }
+        10.0.. => format!("{figure:.1}"),
+        0.01.. => format!("{figure:.2}"),
+        0.0 => "0".to_string(),
+        _ => format!("{figure:.5}"),
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{} - {}]", digits(self.middle), digits(self.least), digits(self.most))
+    }
+}
+
+/// All pairs of ours and one other, at one distance.
+#[derive(Debug)]
+pub struct Cell {
+    pub kind: Kind,
+    pub unit: Unit,
+    pub ours: Spread,
+    pub theirs: Spread,
+    /// Ours by theirs.
+    pub ratio: Spread,
+    pub pairs: usize,
+}
+
+/// Everything that was measured, in the order in which it was.
+#[derive(Debug, Default)]
+pub struct Results {
+    pub rows: Vec<(String, Vec<(String, BTreeMap<Distance, Cell>)>)>,
+    pub gaps: Vec<Gap>,
+}
+
+impl Results {
+    pub fn of(lines: Vec<Line>) -> Results {
+        let mut gaps = Vec::new();
+        let mut rows: Vec<(String, Vec<(String, Vec<Record>)>)> = Vec::new();
+        for line in lines {
+            let record = match line {
+                Line::Gap(gap) => {
+                    gaps.push(gap);
+                    continue;
+                }
+                Line::Pair(record) => record,
+            };
+            let others = place(&mut rows, &record.row);
+            place(others, &record.beside).push(record);
+        }
+        let cells = |records: Vec<Record>| -> BTreeMap<Distance, Cell> {
+            let distances: BTreeSet<Distance> = records.iter().map(|record| record.distance).collect();
+            let at = |distance| records.iter().filter(move |record| record.distance == distance);
+            let cell = |distance| Cell {
+                kind: records[0].kind,
+                unit: records[0].unit,
+                ours: Spread::of(at(distance).map(|record| record.ours)),
+                theirs: Spread::of(at(distance).map(|record| record.theirs)),
+                ratio: Spread::of(at(distance).map(|record| record.ours / record.theirs)),
+                pairs: at(distance).count(),
+            };
+            distances.iter().map(|&distance| (distance, cell(distance))).collect()
+        };
+        let others = |others: Vec<(String, Vec<Record>)>| {
+            others.into_iter().map(|(beside, records)| (beside, cells(records))).collect()
+        };
+        Results { rows: rows.into_iter().map(|(row, all)| (row, others(all))).collect(), gaps }
+    }
+
+    /// The cell with the most pairs of a row and another, and its distance; the nearer of two that have as many.
+    pub fn most_measured(&self, row: &str, beside: &str) -> Option<(Distance, &Cell)> {
+        let (_, others) = self.rows.iter().find(|(name, _)| name == row)?;
+        let (_, cells) = others.iter().find(|(name, _)| name == beside)?;
+        let most = cells.values().map(|cell| cell.pairs).max()?;
+        cells.iter().find(|(_, cell)| cell.pairs == most).map(|(&distance, cell)| (distance, cell))
+    }
+}
+
+/// The value of a name in a list that keeps its order, made if there is none.
+fn place<'a, T: Default>(list: &'a mut Vec<(String, T)>, name: &str) -> &'a mut T {
+    let found = list.iter().position(|(known, _)| known == name);
+    let index = found.unwrap_or_else(|| {
+        list.push((name.to_string(), T::default()));
+        list.len() - 1
+    });
+    &mut list[index].1
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Rival => "",
+        Kind::Threads => " (threads)",
+        Kind::Limit => " (limit)",
+        Kind::Ours => " (ours)",
+    }
+}
+
+fn unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Ns => "ns",
+        Unit::Share => "share",
+        Unit::Bytes => "B",
+    }
+}
+
+fn mark(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Met => "met",
+        Verdict::Missed => "**missed**",
+        Verdict::NotAsked | Verdict::NoFigure => "no figure",
+    }
+}
+
+/// The goals of a row beside another.
+fn goals_of<'a>(row: &'a str, beside: &'a str) -> impl Iterator<Item = &'static Goal> + 'a {
+    GOALS.iter().filter(move |goal| goal.row == row && goal.beside.contains(&beside))
+}
+
+/// Prints the table: a line for each row, other and distance.
+pub fn table(results: &Results, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n| What | CPUs | Ours, median [least - most] | Beside | Theirs | Ours / theirs | Goal |")?;
+    writeln!(out, "|---|---|---|---|---|---|---|")?;
+    for (row, others) in &results.rows {
+        for (beside, cells) in others {
+            let judged = results.most_measured(row, beside).map(|(distance, _)| distance);
+            for (&distance, cell) in cells {
+                let goals: Vec<String> = goals_of(row, beside)
+                    .filter(|_| judged == Some(distance))
+                    .map(|goal| format!("{} {}", goal.bound, mark(judge(goal, beside, results).0)))
+                    .collect();
+                writeln!(
+                    out,
+                    "| {row} | {distance} | {} {} | {beside}{} | {} | {} ({}) | {} |",
+                    cell.ours,
+                    unit(cell.unit),
+                    kind(cell.kind),
+                    cell.theirs,
+                    cell.ratio,
+                    cell.pairs,
+                    goals.join(", "),
+                )?;
+            }
+        }
+    }
+    for gap in results.gaps.iter().filter(|gap| gap.absent) {
+        writeln!(out, "| {} | | | {} | {} | | |", gap.row, gap.beside, gap.why)?;
+    }
+    Ok(())
+}
+
+/// Prints how many goals were met, and which were not. Says whether all that were asked for were.
+pub fn goals(results: &Results, out: &mut dyn Write) -> io::Result<bool> {
+    let (mut met, mut bad) = (0, Vec::new());
+    for goal in GOALS {
+        for beside in goal.beside {
+            let (verdict, figure) = judge(goal, beside, results);
+            let what = format!("{} beside {beside}: {}", goal.row, goal.bound);
+            match (verdict, figure) {
+                (Verdict::Met, _) => met += 1,
+                (Verdict::Missed, Some((distance, figure))) => {
+                    bad.push(format!("missed: {what}, is {} ({distance})", digits(figure)));
+                }
+                (Verdict::NoFigure, _) | (Verdict::Missed, None) => bad.push(format!("no figure: {what}")),
+                (Verdict::NotAsked, _) => {}
+            }
+        }
+    }
+    writeln!(out, "\n{met} goals met, {} not", bad.len())?;
+    bad.iter().try_for_each(|line| writeln!(out, "- {line}"))?;
+    let (absent, faults): (Vec<&Gap>, Vec<&Gap>) = results.gaps.iter().partition(|gap| gap.absent);
+    for (what, gaps) in [("not here", absent), ("failed or dropped", faults)] {
+        let names: BTreeSet<String> = gaps.iter().map(|gap| format!("{} ({})", gap.beside, gap.row)).collect();
+        if !names.is_empty() {
+            writeln!(out, "{what}: {}", names.into_iter().collect::<Vec<_>>().join("; "))?;
+        }
+    }
+    Ok(bad.is_empty())
+}
