@@ -36,7 +36,8 @@ fn condition() -> f64 {
     let ways = [(); 2].map(|()| Condition::new(&lock).expect("a condition"));
     let wait_until = |own: u32| {
         let guard = lock.lock().expect("nobody dies here");
-        let guard = ways[own as usize].wait_while(guard, || turn.0.load(Relaxed) != own).expect("nobody dies");
+        let guard =
+            ways[own as usize].wait_while(guard, || turn.0.load(Relaxed) != own).expect("nobody dies");
         drop(guard);
     };
     let give = |other: u32| {
@@ -182,7 +183,8 @@ pub fn a_socket() -> (OwnedFd, OwnedFd) {
 
 /// POSIX message queues.
 pub fn message_queues(places: [usize; 2]) -> f64 {
-    let (there, back) = (&MessageQueue::new(8, 8), &MessageQueue::new(8, 8));
+    let make = || MessageQueue::new(8, 8).expect("a queue");
+    let (there, back) = (&make(), &make());
     let ping = || {
         let mut trip = 0_u64;
         move || {

@@ -13,6 +13,7 @@ use rtrb::RingBuffer;
 
 use crate::{
     asleep::{a_pipe, a_socket},
+    boost,
     drive::{Messages, stream},
     iceoryx::{self, Receives, Sends},
     mq::MessageQueue,
@@ -29,7 +30,7 @@ use crate::{
 pub const BATCH: usize = 32;
 
 /// Messages between two looks at the clock.
-fn block(width: usize) -> usize {
+pub fn block(width: usize) -> usize {
     match width {
         ..16 => 4096,
         16..1024 => 1024,
@@ -46,8 +47,7 @@ fn ours<const W: usize, const CAP: usize>() -> f64
 where
     [u64; W]: Plain,
 {
-    let (mut sender, mut receiver) =
-        Channel::new(bytes_for(W, CAP)).plain::<[u64; W]>().expect("a channel");
+    let (mut sender, mut receiver) = Channel::new(bytes_for(W, CAP)).plain::<[u64; W]>().expect("a channel");
     let send = || {
         let mut messages = Messages::<W>::new();
         move |many| (0..many).for_each(|_| assert!(sender.send(*messages.next()).is_ok()))
@@ -63,8 +63,7 @@ fn ours_in_batches<const W: usize, const CAP: usize>() -> f64
 where
     [u64; W]: Plain,
 {
-    let (mut sender, mut receiver) =
-        Channel::new(bytes_for(W, CAP)).plain::<[u64; W]>().expect("a channel");
+    let (mut sender, mut receiver) = Channel::new(bytes_for(W, CAP)).plain::<[u64; W]>().expect("a channel");
     let send = || {
         let (mut messages, mut batch) = (Messages::<W>::new(), Vec::with_capacity(BATCH));
         move |many| {
@@ -377,7 +376,7 @@ fn descriptor<const W: usize>(is_pipe: bool) -> f64 {
 }
 
 fn posix_mq<const W: usize, const CAP: usize>() -> f64 {
-    let queue = &MessageQueue::new(8 * W, CAP);
+    let queue = &MessageQueue::new(8 * W, CAP).expect("a queue");
     let send = || {
         let mut messages = Messages::<W>::new();
         move |many| (0..many).for_each(|_| queue.send(bytemuck::bytes_of(messages.next())))
@@ -404,7 +403,8 @@ where
         let size = size.clone();
         move || python(&["stream", kind, &size])
     };
-    row.beside(Limit, "bare ring", || bare::<W, CAP>(1))
+    let row = row
+        .beside(Limit, "bare ring", || bare::<W, CAP>(1))
         .beside(Threads, "rtrb", rtrb::<W, CAP>)
         .beside(Threads, "crossbeam ArrayQueue", array_queue::<W, CAP>)
         .beside(Threads, "crossbeam channel", crossbeam::<W, CAP>)
@@ -413,10 +413,13 @@ where
         .beside(Rival, "ipc-channel", ipc_channel::<W>)
         .beside(Rival, "pipe", || descriptor::<W>(true))
         .beside(Rival, "Unix socket", || descriptor::<W>(false))
-        .beside(Rival, "POSIX mq", posix_mq::<W, CAP>)
         .beside(Rival, "Python Queue", of_python("queue"))
-        .beside(Rival, "Python Pipe", of_python("pipe"))
-        .without("Boost message_queue", "not installed")
+        .beside(Rival, "Python Pipe", of_python("pipe"));
+    let row = boost::message_queue::<W, CAP>(row);
+    match MessageQueue::new(8 * W, 1) {
+        Some(_) => row.beside(Rival, "POSIX mq", posix_mq::<W, CAP>),
+        None => row.without("POSIX mq", "the kernel grants no messages of that size"),
+    }
 }
 
 /// What is compared in batches.
@@ -435,8 +438,11 @@ pub fn rows() -> Vec<Row> {
         beside_in_batches::<1, 1024>(Row::apart("channel/8 B, batches", ours_in_batches::<1, 1024>)),
         beside_in_batches::<8, 1024>(Row::apart("channel/64 B, batches", ours_in_batches::<8, 1024>)),
         beside_in_batches::<128, 1024>(Row::apart("channel/1 KiB, batches", ours_in_batches::<128, 1024>)),
-        beside::<8192, 64>(Row::apart("channel/64 KiB, copied", ours_by_slices::<8192, 64>))
-            .beside(crate::rounds::Kind::Ours, "our send and recv by value", ours::<8192, 64>),
+        beside::<8192, 64>(Row::apart("channel/64 KiB, copied", ours_by_slices::<8192, 64>)).beside(
+            crate::rounds::Kind::Ours,
+            "our send and recv by value",
+            ours::<8192, 64>,
+        ),
         Row::apart("channel/64 KiB, in place", ours_in_place::<8192, 64>)
             .beside(Limit, "bare ring", || bare::<8192, 64>(1))
             .beside(Rival, "iceoryx2 loan", iceoryx_loan::<8192, 64>),

@@ -20,7 +20,10 @@ pub fn name() -> String {
 }
 
 /// A node and the service by that name, for messages of type `T`, `most` of which wait for the subscriber.
-fn service<T: Debug + ZeroCopySend>(name: &str, most: usize) -> (Node<ipc::Service>, PortFactory<ipc::Service, T, ()>) {
+fn service<T: Debug + ZeroCopySend>(
+    name: &str,
+    most: usize,
+) -> (Node<ipc::Service>, PortFactory<ipc::Service, T, ()>) {
     set_log_level(LogLevel::Error);
     let node = NodeBuilder::new().create::<ipc::Service>().expect("a node");
     let service = node

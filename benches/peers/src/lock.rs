@@ -4,7 +4,6 @@
 use std::{
     cell::Cell,
     hint::{black_box, spin_loop},
-    mem,
     sync::{
         Mutex,
         atomic::{
@@ -21,6 +20,7 @@ use pshared::Lock;
 use raw_sync::locks::{LockImpl, LockInit, Mutex as RawMutex};
 
 use crate::{
+    boost,
     drive::{Contest, Shares, alone, effort},
     page::{Page, PthreadMutex},
     parties::{Entrusted, Line, Mode, shared},
@@ -87,7 +87,6 @@ fn with(mutex: PthreadMutex, work: impl FnOnce()) {
 fn pthread(robust: bool) -> Entrusted<PthreadMutex> {
     let page = Page::new();
     let mutex = page.mutex(0, robust);
-    mem::forget(page);
     // SAFETY: a mutex is there to be used by all.
     unsafe { Entrusted::new(mutex) }
 }
@@ -103,67 +102,68 @@ fn raw_sync() -> Entrusted<Box<dyn LockImpl>> {
 }
 
 /// One word changes inside each section, where no other party is.
-struct Guarded(Cell<u64>);
+#[derive(Debug, Default)]
+pub struct Guarded(Cell<u64>);
 
 impl Guarded {
     #[inline]
-    fn count(&self) {
+    pub fn count(&self) {
         self.0.set(black_box(self.0.get() + 1));
     }
 }
 
 /// A lock that nobody else takes.
 fn uncontended() -> Row {
-    let guarded = || Guarded(Cell::new(0));
-    Row::on_one("lock/uncontended", move || {
-        let (lock, guarded) = (Lock::new().expect("a lock"), guarded());
+    let row = Row::on_one("lock/uncontended", || {
+        let (lock, guarded) = (Lock::new().expect("a lock"), Guarded::default());
         alone(|| {
             let _guard = lock.lock().expect("nobody dies here");
             guarded.count();
         })
     })
-    .beside(Limit, "bare exchange and store", move || {
-        let (spin, guarded): (&Line<Spin>, _) = (shared(), guarded());
+    .beside(Limit, "bare exchange and store", || {
+        let (spin, guarded): (&Line<Spin>, _) = (shared(), Guarded::default());
         alone(|| {
             spin.0.lock();
             guarded.count();
             spin.0.unlock();
         })
     })
-    .beside(Threads, "std Mutex", move || {
-        let (lock, guarded) = (Mutex::new(()), guarded());
+    .beside(Threads, "std Mutex", || {
+        let (lock, guarded) = (Mutex::new(()), Guarded::default());
         alone(|| {
             let _guard = lock.lock().expect("nobody panics here");
             guarded.count();
         })
     })
-    .beside(Threads, "parking_lot", move || {
-        let (lock, guarded) = (parking_lot::Mutex::new(()), guarded());
+    .beside(Threads, "parking_lot", || {
+        let (lock, guarded) = (parking_lot::Mutex::new(()), Guarded::default());
         alone(|| {
             let _guard = lock.lock();
             guarded.count();
         })
     })
-    .beside(Threads, "pthread plain", move || {
-        let (lock, guarded) = (Plain::new(), guarded());
+    .beside(Threads, "pthread plain", || {
+        let (lock, guarded) = (Plain::new(), Guarded::default());
         alone(|| lock.with(|| guarded.count()))
     })
-    .beside(Rival, "pthread shared", move || {
-        let (mutex, guarded) = (*pthread(false).get(), guarded());
+    .beside(Rival, "pthread shared", || {
+        let (mutex, guarded) = (*pthread(false).get(), Guarded::default());
         alone(|| with(mutex, || guarded.count()))
     })
-    .beside(Rival, "pthread robust", move || {
-        let (mutex, guarded) = (*pthread(true).get(), guarded());
+    .beside(Rival, "pthread robust", || {
+        let (mutex, guarded) = (*pthread(true).get(), Guarded::default());
         alone(|| with(mutex, || guarded.count()))
     })
-    .beside(Rival, "raw_sync", move || {
-        let (mutex, guarded) = (raw_sync(), guarded());
+    .beside(Rival, "raw_sync", || {
+        let (mutex, guarded) = (raw_sync(), Guarded::default());
         alone(|| {
             let _guard = mutex.get().lock().expect("a lock");
             guarded.count();
         })
     })
-    .beside(Rival, "Python Lock", || python(&["lock"]))
+    .beside(Rival, "Python Lock", || python(&["lock"]));
+    boost::uncontended(row)
 }
 
 fn ours(contest: Contest) -> Shares {
@@ -208,7 +208,7 @@ fn spin(contest: Contest) -> Shares {
 fn contended(contest: Contest) -> Row {
     let Contest { parties, inside, outside, .. } = contest;
     let name = format!("lock/{parties} processes, {inside} + {outside} ns");
-    Row::apart(&name, move || ours(contest).time)
+    let row = Row::apart(&name, move || ours(contest).time)
         .beside(Limit, "bare spin lock", move || spin(contest).time)
         .beside(Threads, "std Mutex", move || std_mutex(contest).time)
         .beside(Threads, "parking_lot", move || parking_lot(contest).time)
@@ -225,7 +225,8 @@ fn contended(contest: Contest) -> Row {
                 work();
             };
             contest.run(Mode::Processes, section).time
-        })
+        });
+    boost::contended(row, contest)
 }
 
 /// The same: what the one with the fewest turns had of the turns of the one with the most.

@@ -7,6 +7,11 @@
 #![allow(clippy::disallowed_types, reason = "rivals and limits stand beside the crate's seam")]
 
 mod asleep;
+#[cfg(boost)]
+mod boost;
+#[cfg(not(boost))]
+#[path = "no_boost.rs"]
+mod boost;
 mod channel;
 mod distance;
 mod drive;
@@ -103,7 +108,13 @@ fn measure(rows: &[Row], quick: bool) -> io::Result<Vec<Line>> {
     drive::calibrate();
     let (begun, mut lines) = (Instant::now(), Vec::new());
     for (number, row) in rows.iter().enumerate() {
-        eprintln!("{:4.0} s, row {} of {}: {}", begun.elapsed().as_secs_f64(), number + 1, rows.len(), row.name);
+        eprintln!(
+            "{:4.0} s, row {} of {}: {}",
+            begun.elapsed().as_secs_f64(),
+            number + 1,
+            rows.len(),
+            row.name
+        );
         lines.extend(rounds::measure(row, rounds, &mut stdout())?);
     }
     Ok(lines)

@@ -18,8 +18,8 @@ pub struct MessageQueue(MqdT);
 const ALLOWED: usize = 800_000;
 
 impl MessageQueue {
-    /// For messages of `size` bytes; as many of them as may be, up to `most`.
-    pub fn new(size: usize, most: usize) -> MessageQueue {
+    /// For messages of `size` bytes; as many of them as may be, up to `most`. None if not even few may be so long.
+    pub fn new(size: usize, most: usize) -> Option<MessageQueue> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("/pshared-peers-{}-{}", process::id(), MADE.fetch_add(1, Relaxed));
         let name = CString::new(name).expect("a name");
@@ -30,9 +30,9 @@ impl MessageQueue {
             let attributes = MqAttr::new(0, many as i64, size as i64, 0);
             mq_open(name.as_c_str(), flags, Mode::S_IRWXU, Some(&attributes))
         };
-        let queue = sizes.into_iter().find_map(|many| open(many.max(1)).ok()).expect("a message queue");
+        let queue = sizes.into_iter().find_map(|many| open(many.max(1)).ok())?;
         mq_unlink(name.as_c_str()).expect("its name");
-        MessageQueue(queue)
+        Some(MessageQueue(queue))
     }
 
     pub fn send(&self, message: &[u8]) {

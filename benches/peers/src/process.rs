@@ -98,9 +98,7 @@ pub fn rows() -> Vec<Row> {
         .beside(Limit, "std Command of true", || {
             anywhere(|| assert!(Command::new("true").status().expect("true").success()))
         })
-        .beside(Rival, "procspawn", || {
-            anywhere(|| procspawn::spawn((), |()| ()).join().expect("no value"))
-        })
+        .beside(Rival, "procspawn", || anywhere(|| procspawn::spawn((), |()| ()).join().expect("no value")))
         .beside(Rival, "Python spawn", || python(&["start", "spawn"]));
 
     let reaped = Row::on_one("process/reap 1,000", reaped).beside(Limit, "waitpid(-1) loop", bare_reaped);

@@ -70,8 +70,7 @@ where
         let mut messages = Messages::<W>::new();
         move |many| (0..many).for_each(|_| assert!(queue.send(*messages.next()).is_ok()))
     };
-    let receive =
-        || move |many| (0..many).map(|_| Messages::tally(&queue.recv().expect("a message"))).sum();
+    let receive = || move |many| (0..many).map(|_| Messages::tally(&queue.recv().expect("a message"))).sum();
     crowd::<W, _, _>(Processes, pairs, 20.0 + W as f64, send, receive)
 }
 
@@ -145,7 +144,7 @@ fn crossbeam<const W: usize>(pairs: usize) -> f64 {
 }
 
 fn posix_mq<const W: usize>(pairs: usize) -> f64 {
-    let queue = &MessageQueue::new(8 * W, CAP);
+    let queue = &MessageQueue::new(8 * W, CAP).expect("a queue");
     let send = || {
         let mut messages = Messages::<W>::new();
         move |many| (0..many).for_each(|_| queue.send(bytemuck::bytes_of(messages.next())))
@@ -189,11 +188,7 @@ where
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for pairs in [1, 2, 4] {
-        rows.extend([
-            row::<1>(pairs, "8 B"),
-            row_of_batches::<1>(pairs, "8 B"),
-            row::<128>(pairs, "1 KiB"),
-        ]);
+        rows.extend([row::<1>(pairs, "8 B"), row_of_batches::<1>(pairs, "8 B"), row::<128>(pairs, "1 KiB")]);
     }
     rows
 }

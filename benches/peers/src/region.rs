@@ -39,7 +39,8 @@ fn bare(allocated: bool) -> f64 {
         } else {
             ftruncate(&memfd, SIZE as i64).expect("ftruncate");
         }
-        let (size, rights) = (NonZeroUsize::new(SIZE).expect("a size"), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
+        let (size, rights) =
+            (NonZeroUsize::new(SIZE).expect("a size"), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
         // SAFETY: a fresh mapping, which nobody uses.
         unsafe {
             let place = mmap(None, size, rights, MapFlags::MAP_SHARED, &memfd, 0).expect("mmap");
@@ -87,7 +88,8 @@ fn each_has(work: impl Fn()) -> f64 {
 /// Bytes that a process shares with nobody.
 fn private_memory(pid: Pid) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
-    let fields = text.lines().filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"));
+    let fields =
+        text.lines().filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"));
     let kibibytes = fields.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
     kibibytes.sum::<f64>() * 1024.0
 }
@@ -108,18 +110,26 @@ fn sizes() -> Vec<Row> {
     let of = |name: &str, ours: fn() -> f64| Row::of(Unit::Bytes, name, ours);
     let pthread = (size_of::<libc::pthread_cond_t>() + size_of::<libc::pthread_mutex_t>()) as f64;
     vec![
-        of("memory/Lock", || taken(|region| drop(Lock::new_in(region).expect("room"))))
-            .beside(Rival, "pthread_mutex_t", || size_of::<libc::pthread_mutex_t>() as f64),
-        of("memory/Semaphore", || taken(|region| drop(Semaphore::new_in(region, 1).expect("room"))))
-            .beside(Rival, "sem_t", || size_of::<libc::sem_t>() as f64),
-        of("memory/Event", || taken(|region| drop(Event::new_in(region).expect("room"))))
-            .beside(Rival, "pthread_cond_t + pthread_mutex_t", move || pthread),
+        of("memory/Lock", || taken(|region| drop(Lock::new_in(region).expect("room")))).beside(
+            Rival,
+            "pthread_mutex_t",
+            || size_of::<libc::pthread_mutex_t>() as f64,
+        ),
+        of("memory/Semaphore", || taken(|region| drop(Semaphore::new_in(region, 1).expect("room")))).beside(
+            Rival,
+            "sem_t",
+            || size_of::<libc::sem_t>() as f64,
+        ),
+        of("memory/Event", || taken(|region| drop(Event::new_in(region).expect("room")))).beside(
+            Rival,
+            "pthread_cond_t + pthread_mutex_t",
+            move || pthread,
+        ),
         of("memory/Queue beside its buffer", || {
             taken(|region| drop(Queue::<u64>::new_in(region, BUFFER).expect("room"))) - BUFFER as f64
         })
         .beside(Rival, "pthread_cond_t + pthread_mutex_t", move || pthread),
-        of("memory/each of 64 on a queue", on_a_queue)
-            .beside(Limit, "bare fork", || each_has(|| ())),
+        of("memory/each of 64 on a queue", on_a_queue).beside(Limit, "bare fork", || each_has(|| ())),
     ]
 }
 

@@ -25,7 +25,11 @@ impl Spread {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);
         let half = sorted.len() / 2;
-        let middle = if sorted.len() % 2 == 0 { (sorted[half - 1] + sorted[half]) / 2.0 } else { sorted[half] };
+        let middle = if sorted.len().is_multiple_of(2) {
+            (sorted[half - 1] + sorted[half]) / 2.0
+        } else {
+            sorted[half]
+        };
         Spread { least: sorted[0], middle, most: sorted[sorted.len() - 1] }
     }
 }
@@ -37,7 +41,8 @@ pub fn digits(figure: f64) -> String {
         100.0.. => {
             let whole = format!("{size:.0}");
             let groups: Vec<&[u8]> = whole.as_bytes().rchunks(3).rev().collect();
-            let words: Vec<&str> = groups.iter().map(|group| str::from_utf8(group).expect("digits")).collect();
+            let words: Vec<&str> =
+                groups.iter().map(|group| str::from_utf8(group).expect("digits")).collect();
             words.join(",")
         }
         10.0.. => format!("{figure:.1}"),
@@ -65,17 +70,20 @@ pub struct Cell {
     pub pairs: usize,
 }
 
+/// A list that keeps its order, of things with names.
+type Named<T> = Vec<(String, T)>;
+
 /// Everything that was measured, in the order in which it was.
 #[derive(Debug, Default)]
 pub struct Results {
-    pub rows: Vec<(String, Vec<(String, BTreeMap<Distance, Cell>)>)>,
+    pub rows: Named<Named<BTreeMap<Distance, Cell>>>,
     pub gaps: Vec<Gap>,
 }
 
 impl Results {
     pub fn of(lines: Vec<Line>) -> Results {
         let mut gaps = Vec::new();
-        let mut rows: Vec<(String, Vec<(String, Vec<Record>)>)> = Vec::new();
+        let mut rows: Named<Named<Vec<Record>>> = Vec::new();
         for line in lines {
             let record = match line {
                 Line::Gap(gap) => {
@@ -100,7 +108,7 @@ impl Results {
             };
             distances.iter().map(|&distance| (distance, cell(distance))).collect()
         };
-        let others = |others: Vec<(String, Vec<Record>)>| {
+        let others = |others: Named<Vec<Record>>| {
             others.into_iter().map(|(beside, records)| (beside, cells(records))).collect()
         };
         Results { rows: rows.into_iter().map(|(row, all)| (row, others(all))).collect(), gaps }
@@ -115,8 +123,8 @@ impl Results {
     }
 }
 
-/// The value of a name in a list that keeps its order, made if there is none.
-fn place<'a, T: Default>(list: &'a mut Vec<(String, T)>, name: &str) -> &'a mut T {
+/// The value of a name, made if there is none.
+fn place<'a, T: Default>(list: &'a mut Named<T>, name: &str) -> &'a mut T {
     let found = list.iter().position(|(known, _)| known == name);
     let index = found.unwrap_or_else(|| {
         list.push((name.to_string(), T::default()));
@@ -157,7 +165,10 @@ fn goals_of<'a>(row: &'a str, beside: &'a str) -> impl Iterator<Item = &'static 
 
 /// Prints the table: a line for each row, other and distance.
 pub fn table(results: &Results, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "\n| What | CPUs | Ours, median [least - most] | Beside | Theirs | Ours / theirs | Goal |")?;
+    writeln!(
+        out,
+        "\n| What | CPUs | Ours, median [least - most] | Beside | Theirs | Ours / theirs | Goal |"
+    )?;
     writeln!(out, "|---|---|---|---|---|---|---|")?;
     for (row, others) in &results.rows {
         for (beside, cells) in others {
@@ -208,7 +219,8 @@ pub fn goals(results: &Results, out: &mut dyn Write) -> io::Result<bool> {
     bad.iter().try_for_each(|line| writeln!(out, "- {line}"))?;
     let (absent, faults): (Vec<&Gap>, Vec<&Gap>) = results.gaps.iter().partition(|gap| gap.absent);
     for (what, gaps) in [("not here", absent), ("failed or dropped", faults)] {
-        let names: BTreeSet<String> = gaps.iter().map(|gap| format!("{} ({})", gap.beside, gap.row)).collect();
+        let names: BTreeSet<String> =
+            gaps.iter().map(|gap| format!("{} ({})", gap.beside, gap.row)).collect();
         if !names.is_empty() {
             writeln!(out, "{what}: {}", names.into_iter().collect::<Vec<_>>().join("; "))?;
         }

@@ -3,6 +3,7 @@
 
 use std::{
     cell::UnsafeCell,
+    hint::spin_loop,
     sync::atomic::{
         AtomicUsize,
         Ordering::{Acquire, Release},
@@ -58,6 +59,7 @@ impl<const W: usize, const CAP: usize> RingSender<W, CAP> {
     pub fn write(&mut self, message: &[u64; W]) {
         while self.tail - self.head == CAP {
             self.head = self.ring.head.0.load(Acquire);
+            spin_loop();
         }
         // SAFETY: the slot is free.
         unsafe { self.ring.slot(self.tail).write(*message) };
@@ -77,6 +79,7 @@ impl<const W: usize, const CAP: usize> RingReceiver<W, CAP> {
     pub fn read(&mut self) -> [u64; W] {
         while self.head == self.tail {
             self.tail = self.ring.tail.0.load(Acquire);
+            spin_loop();
         }
         // SAFETY: the slot is full.
         let message = unsafe { self.ring.slot(self.head).read() };

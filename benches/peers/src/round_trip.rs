@@ -24,7 +24,8 @@ use crate::{
 };
 
 fn rtrb() -> f64 {
-    let ((mut there, mut there_end), (mut back, mut back_end)) = (RingBuffer::new(1024), RingBuffer::new(1024));
+    let ((mut there, mut there_end), (mut back, mut back_end)) =
+        (RingBuffer::new(1024), RingBuffer::new(1024));
     let ping = || {
         let mut trip = 0_u64;
         move || {
@@ -97,8 +98,7 @@ fn bare() -> f64 {
 
 pub fn rows() -> Vec<Row> {
     let beside = |row: Row| {
-        row.beside(Limit, "two bare atomics", bare)
-            .beside(Limit, "bare futex", || futex::ping_pong(APART))
+        row.beside(Limit, "two bare atomics", bare).beside(Limit, "bare futex", || futex::ping_pong(APART))
     };
     vec![
         beside(Row::apart("round trip/event", || events(APART)))

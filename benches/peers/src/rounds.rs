@@ -172,9 +172,10 @@ pub fn measure(row: &Row, rounds: usize, out: &mut dyn Write) -> io::Result<Vec<
             }
             match pair(row, other, round) {
                 Ok(Some(record)) => say(Line::Pair(record), out)?,
-                Ok(None) => {
-                    say(gap(&other.name, false, "dropped: the CPUs' distance kept changing".to_string()), out)?
-                }
+                Ok(None) => say(
+                    gap(&other.name, false, "dropped: the CPUs' distance kept changing".to_string()),
+                    out,
+                )?,
                 Err(why) => {
                     failed.push(&other.name);
                     say(gap(&other.name, false, why), out)?;
@@ -192,7 +193,7 @@ fn pair(row: &Row, other: &Contender, round: usize) -> Result<Option<Record>, St
     let theirs = || in_a_process(limit, &other.sample).map_err(|why| format!("theirs: {why}"));
     for tries in 1..=TRIES {
         let before = row.apart.then(probe);
-        let (own, others) = if round % 2 == 0 {
+        let (own, others) = if round.is_multiple_of(2) {
             let own = ours()?;
             (own, theirs()?)
         } else {

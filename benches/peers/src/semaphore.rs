@@ -1,10 +1,8 @@
 //! Semaphores: alone, and as a ball that is thrown to and fro by two that spin.
 
-use std::{
-    sync::atomic::{
-        AtomicU32,
-        Ordering::{Acquire, Relaxed, Release},
-    },
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
 };
 
 use bytemuck::Zeroable;

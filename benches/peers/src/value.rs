@@ -126,7 +126,9 @@ fn copied<const SIZE: usize>(size: &str) -> [Row; 2] {
         let (place, bytes): (&[Cell<u8>; SIZE], _) = (shared(), bytes(SIZE, 7));
         // SAFETY: both are of that size, and nobody else knows the place.
         let took = alone(|| unsafe {
-            black_box(&bytes).as_ptr().copy_to_nonoverlapping(black_box(place.as_ptr()).cast_mut().cast(), SIZE)
+            black_box(&bytes)
+                .as_ptr()
+                .copy_to_nonoverlapping(black_box(place.as_ptr()).cast_mut().cast(), SIZE)
         });
         assert_eq!(place[0].get(), 7);
         took
