@@ -24,6 +24,7 @@ mod mq;
 #[allow(dead_code, unreachable_pub, reason = "the tests' page, of which a part is used here")]
 mod page;
 mod parties;
+mod plot;
 mod process;
 mod python;
 mod queue;
@@ -45,7 +46,7 @@ use std::{
 
 use clap::Parser;
 use report::Results;
-use rounds::{Line, Row};
+use rounds::{Line, Row, Setting};
 
 /// Measures pshared beside its rivals and the machine's limits.
 #[derive(Parser)]
@@ -65,6 +66,9 @@ struct Arguments {
     /// Measure nothing, and report on the lines that an earlier run printed.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Draw the results as SVG, a file for each subject, into this folder.
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = "benches/results")]
+    plot: Option<PathBuf>,
 }
 
 /// For how long a sample measures, and how many rounds there are.
@@ -106,7 +110,9 @@ fn read(file: &PathBuf) -> io::Result<Vec<Line>> {
 fn measure(rows: &[Row], quick: bool) -> io::Result<Vec<Line>> {
     let rounds = if quick { QUICK } else { FULL }.1;
     drive::calibrate();
-    let (begun, mut lines) = (Instant::now(), Vec::new());
+    let setting = Line::Setting(Setting::here(rounds));
+    println!("{}", serde_json::to_string(&setting)?);
+    let (begun, mut lines) = (Instant::now(), vec![setting]);
     for (number, row) in rows.iter().enumerate() {
         eprintln!(
             "{:4.0} s, row {} of {}: {}",
@@ -140,6 +146,9 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     let results = Results::of(lines);
     report::table(&results, &mut stdout())?;
     let met = report::goals(&results, &mut stdout())?;
+    if let Some(folder) = &arguments.plot {
+        plot::draw(&results, folder)?.iter().for_each(|file| eprintln!("drawn: {}", file.display()));
+    }
     Ok(met || !arguments.check)
 }
 

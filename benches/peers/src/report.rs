@@ -9,7 +9,7 @@ use std::{
 use crate::{
     distance::Distance,
     goals::{GOALS, Goal, Verdict, judge},
-    rounds::{Gap, Kind, Line, Record, Unit},
+    rounds::{Gap, Kind, Line, Record, Setting, Unit},
 };
 
 /// Least, median and greatest.
@@ -78,14 +78,19 @@ type Named<T> = Vec<(String, T)>;
 pub struct Results {
     pub rows: Named<Named<BTreeMap<Distance, Cell>>>,
     pub gaps: Vec<Gap>,
+    pub setting: Option<Setting>,
 }
 
 impl Results {
     pub fn of(lines: Vec<Line>) -> Results {
-        let mut gaps = Vec::new();
+        let (mut gaps, mut setting) = (Vec::new(), None);
         let mut rows: Named<Named<Vec<Record>>> = Vec::new();
         for line in lines {
             let record = match line {
+                Line::Setting(known) => {
+                    setting = Some(known);
+                    continue;
+                }
                 Line::Gap(gap) => {
                     gaps.push(gap);
                     continue;
@@ -111,7 +116,7 @@ impl Results {
         let others = |others: Named<Vec<Record>>| {
             others.into_iter().map(|(beside, records)| (beside, cells(records))).collect()
         };
-        Results { rows: rows.into_iter().map(|(row, all)| (row, others(all))).collect(), gaps }
+        Results { rows: rows.into_iter().map(|(row, all)| (row, others(all))).collect(), gaps, setting }
     }
 
     /// The cell with the most pairs of a row and another, and its distance; the nearer of two that have as many.
@@ -142,7 +147,7 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-fn unit(unit: Unit) -> &'static str {
+pub fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::Ns => "ns",
         Unit::Share => "share",
@@ -165,6 +170,9 @@ fn goals_of<'a>(row: &'a str, beside: &'a str) -> impl Iterator<Item = &'static 
 
 /// Prints the table: a line for each row, other and distance.
 pub fn table(results: &Results, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(Setting { machine, system, date, effort_ms, rounds }) = &results.setting {
+        writeln!(out, "\n{machine}; {system}; {date}; {rounds} rounds of samples of {effort_ms} ms.")?;
+    }
     writeln!(
         out,
         "\n| What | CPUs | Ours, median [least - most] | Beside | Theirs | Ours / theirs | Goal |"

@@ -5,8 +5,9 @@
 //! after, and a pair during which it changed is taken again, three times at most, and then dropped.
 
 use std::{
+    fs,
     io::{self, Write},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -124,12 +125,52 @@ pub struct Gap {
     pub why: String,
 }
 
+/// Where and how it was measured. The first line that is printed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setting {
+    pub machine: String,
+    pub system: String,
+    pub date: String,
+    pub effort_ms: u64,
+    pub rounds: usize,
+}
+
+impl Setting {
+    pub fn here(rounds: usize) -> Setting {
+        let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let model = file("/proc/cpuinfo").lines().find_map(|line| {
+            Some(line.strip_prefix("model name")?.trim_start_matches([' ', '\t', ':']).to_string())
+        });
+        let model = model.unwrap_or_else(|| "an unknown CPU".to_string());
+        Setting {
+            machine: format!("{model}, {} CPUs", cpus().len()),
+            system: format!("Linux {}", file("/proc/sys/kernel/osrelease").trim()),
+            date: today(),
+            effort_ms: effort().as_millis() as u64,
+            rounds,
+        }
+    }
+}
+
+/// The date, in UTC: days are counted from the first of March of the year 0, so that leap days come last.
+fn today() -> String {
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    format!("{:04}-{month:02}-{day:02}", era * 400 + year + u64::from(month <= 2))
+}
+
 /// A line that is printed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
     Pair(Record),
     Gap(Gap),
+    Setting(Setting),
 }
 
 /// How often a pair is taken whose distance changes.
