@@ -8,6 +8,7 @@ use std::fmt;
 use crate::{
     distance::Distance,
     report::{Cell, Results},
+    rounds::Row,
 };
 
 /// What has to hold.
@@ -145,6 +146,18 @@ pub const GOALS: &[Goal] = &[
     goal("memory/each of 64 on a queue", &["bare fork"], AtMost(65536.0)),
 ];
 
+/// The goals by which none of the rows would be judged: of all rows, there must not be any.
+pub fn unheard(rows: &[Row]) -> Vec<String> {
+    let heard = |row: &Row, beside: &str| {
+        row.others.iter().any(|other| other.name == beside)
+            || row.absent.iter().any(|(name, _)| name == beside)
+    };
+    let all = GOALS.iter().flat_map(|goal| goal.beside.iter().map(|beside| (goal.row, *beside)));
+    let unheard =
+        all.filter(|&(name, beside)| !rows.iter().any(|row| row.name == name && heard(row, beside)));
+    unheard.map(|(name, beside)| format!("{name} beside {beside}")).collect()
+}
+
 /// What became of a goal, beside one of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -164,4 +177,15 @@ pub fn judge(goal: &Goal, other: &str, results: &Results) -> (Verdict, Option<(D
     };
     let verdict = if goal.bound.holds(cell) { Verdict::Met } else { Verdict::Missed };
     (verdict, Some((distance, goal.bound.figure(cell))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_goal_has_a_row() {
+        let unheard = unheard(&crate::rows(&[]));
+        assert!(unheard.is_empty(), "{unheard:?}");
+    }
 }

@@ -65,8 +65,8 @@ impl<T: Debug + ZeroCopySend + 'static> Sends<T> {
 
     #[inline]
     pub fn copy(&self, message: T) {
-        let receivers = self.publisher.send_copy(message).expect("it is sent");
-        assert_eq!(receivers, 1, "a subscriber");
+        // Not said to how many: who has received the last message may be gone before it is counted.
+        self.publisher.send_copy(message).expect("it is sent");
     }
 
     /// Sends memory of which `write` has written what the receiver will read.
@@ -79,7 +79,7 @@ impl<T: Debug + ZeroCopySend + 'static> Sends<T> {
         write(sample.payload_mut().as_mut_ptr());
         // SAFETY: the caller's promise.
         let sample = unsafe { sample.assume_init() };
-        assert_eq!(sample.send().expect("it is sent"), 1, "a subscriber");
+        sample.send().expect("it is sent");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Processes: started and joined by each method, and reaped. The pool's row is to stand here too.
+//! Processes: started and joined by each method, and reaped.
 
 use std::{
     io::{Read, pipe},

@@ -235,3 +235,62 @@ pub fn goals(results: &Results, out: &mut dyn Write) -> io::Result<bool> {
     }
     Ok(bad.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(beside: &str, distance: Distance, ours: f64, theirs: f64) -> Line {
+        Line::Pair(Record {
+            row: "lock/uncontended".to_string(),
+            beside: beside.to_string(),
+            kind: Kind::Rival,
+            unit: Unit::Ns,
+            distance,
+            ours,
+            theirs,
+            round: 0,
+            round_trip: None,
+            tries: 1,
+        })
+    }
+
+    #[test]
+    fn figures_have_three_digits_or_more() {
+        let figures = [0.0, 0.000_123, 0.5, 12.34, 123.4, 1_234_567.0];
+        assert_eq!(figures.map(digits), ["0", "0.00012", "0.50", "12.3", "123", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_ratio_is_that_within_a_pair() {
+        let lines = [(1.0, 10.0), (20.0, 10.0), (300.0, 100.0)].map(|(a, b)| pair("x", Distance::Near, a, b));
+        let results = Results::of(lines.to_vec());
+        let (_, cell) = results.most_measured("lock/uncontended", "x").unwrap();
+        assert_eq!((cell.ours.middle, cell.theirs.middle, cell.ratio.middle), (20.0, 10.0, 2.0));
+        assert_eq!((cell.ratio.least, cell.ratio.most, cell.pairs), (0.1, 3.0, 3));
+    }
+
+    #[test]
+    fn a_goal_is_judged_at_the_distance_of_most_pairs() {
+        let mut lines =
+            vec![pair("std Mutex", Distance::Far, 1.0, 1.0), pair("std Mutex", Distance::Far, 1.0, 1.0)];
+        lines.push(pair("std Mutex", Distance::Near, 9.0, 1.0));
+        let mut text = Vec::new();
+        assert!(goals(&Results::of(lines.clone()), &mut text).unwrap());
+        lines.extend([
+            pair("std Mutex", Distance::Near, 9.0, 1.0),
+            pair("std Mutex", Distance::Near, 9.0, 1.0),
+        ]);
+        assert!(!goals(&Results::of(lines), &mut text).unwrap());
+    }
+
+    #[test]
+    fn what_has_no_figure_though_it_ought_to_is_no_success_and_what_is_absent_no_failure() {
+        let gap = |absent| {
+            let (row, beside) = ("lock/uncontended".to_string(), "std Mutex".to_string());
+            vec![Line::Gap(Gap { row, beside, absent, why: String::new() })]
+        };
+        assert!(goals(&Results::of(gap(true)), &mut Vec::new()).unwrap());
+        assert!(!goals(&Results::of(gap(false)), &mut Vec::new()).unwrap());
+    }
+}

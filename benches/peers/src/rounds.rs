@@ -152,9 +152,13 @@ impl Setting {
     }
 }
 
-/// The date, in UTC: days are counted from the first of March of the year 0, so that leap days come last.
 fn today() -> String {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    date_of(since.map_or(0, |since| since.as_secs()))
+}
+
+/// The date, in UTC: days are counted from the first of March of the year 0, so that leap days come last.
+fn date_of(seconds: u64) -> String {
     let days = seconds / 86_400 + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -179,7 +183,7 @@ const TRIES: usize = 4;
 /// How long a sample may take that ought to take one effort: some start an interpreter, or wait for a CPU.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A share of turns says more of a longer time.
+/// Sizes are the same in every round.
 fn rounds_of(row: &Row, rounds: usize) -> usize {
     if row.unit == Unit::Bytes { 1 } else { rounds }
 }
@@ -260,4 +264,48 @@ fn pair(row: &Row, other: &Contender, round: usize) -> Result<Option<Record>, St
         }));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_years_months_and_days() {
+        assert_eq!(date_of(0), "1970-01-01");
+        assert_eq!(date_of(951_782_400), "2000-02-29");
+        assert_eq!(date_of(1_735_689_599), "2024-12-31");
+        assert_eq!(date_of(1_795_219_200), "2026-11-21");
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        let record = Record {
+            row: "a/b".to_string(),
+            beside: "c".to_string(),
+            kind: Kind::Limit,
+            unit: Unit::Share,
+            distance: Distance::Near,
+            ours: 1.5,
+            theirs: 2.0,
+            round: 3,
+            round_trip: Some([70.0, 71.0]),
+            tries: 2,
+        };
+        let lines = [
+            Line::Pair(record),
+            Line::Gap(Gap {
+                row: "a/b".to_string(),
+                beside: "c".to_string(),
+                absent: true,
+                why: String::new(),
+            }),
+            Line::Setting(Setting::here(7)),
+        ];
+        for line in lines {
+            let text = serde_json::to_string(&line).unwrap();
+            let read: Line = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
+    }
 }
