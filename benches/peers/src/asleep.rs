@@ -46,7 +46,15 @@ fn condition() -> f64 {
         drop(guard);
         ways[other as usize].notify_one();
     };
-    trips(|| (give(1), wait_until(0)), || (wait_until(1), give(0)))
+    let ping = || {
+        give(1);
+        wait_until(0);
+    };
+    let pong = || {
+        wait_until(1);
+        give(0);
+    };
+    round_trips(Mode::Processes, ON_ONE, || ping, || pong)
 }
 
 fn pthread_condition() -> f64 {
@@ -69,14 +77,15 @@ fn pthread_condition() -> f64 {
         mutex.unlock();
         ways[other as usize].notify_one();
     };
-    trips(|| (give(1), wait_until(0)), || (wait_until(1), give(0)))
-}
-
-/// A round trip of what has no state of its own.
-fn trips(ping: impl Fn() -> ((), ()) + Send, pong: impl Fn() -> ((), ()) + Send) -> f64 {
-    let ping = || move || _ = ping();
-    let pong = || move || _ = pong();
-    round_trips(Mode::Processes, ON_ONE, ping, pong)
+    let ping = || {
+        give(1);
+        wait_until(0);
+    };
+    let pong = || {
+        wait_until(1);
+        give(0);
+    };
+    round_trips(Mode::Processes, ON_ONE, || ping, || pong)
 }
 
 /// An event for each way, cleared by who has waited for it.
@@ -255,18 +264,23 @@ pub fn std_channels(places: [usize; 2]) -> f64 {
 /// A lock and a condition of std's, between threads.
 fn std_condition() -> f64 {
     let (turn, ways) = (std::sync::Mutex::new(0_u32), [(); 2].map(|()| std::sync::Condvar::new()));
-    let (turn, ways) = (&turn, &ways);
-    let wait_until = move |own: u32| {
+    let wait_until = |own: u32| {
         let turn = turn.lock().expect("a lock");
         drop(ways[own as usize].wait_while(turn, |turn| *turn != own).expect("a lock"));
     };
-    let give = move |other: u32| {
+    let give = |other: u32| {
         *turn.lock().expect("a lock") = other;
         ways[other as usize].notify_one();
     };
-    let ping = || move || _ = (give(1), wait_until(0));
-    let pong = || move || _ = (wait_until(1), give(0));
-    round_trips(Mode::Threads, ON_ONE, ping, pong)
+    let ping = || {
+        give(1);
+        wait_until(0);
+    };
+    let pong = || {
+        wait_until(1);
+        give(0);
+    };
+    round_trips(Mode::Threads, ON_ONE, || ping, || pong)
 }
 
 pub fn rows() -> Vec<Row> {

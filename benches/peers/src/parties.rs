@@ -4,6 +4,7 @@
 //! statics) ends with the sample's process, so that no contender meets what another one left.
 
 use std::{
+    cell::Cell,
     fmt::Debug,
     io::{Read, Write, pipe, stdout},
     num::NonZeroUsize,
@@ -11,7 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::Duration,
@@ -171,7 +172,7 @@ pub const MOST: usize = 8;
 /// What the parties of one run share.
 #[derive(Debug, Zeroable)]
 struct Board {
-    ready: Line<AtomicU32>,
+    ready: Line<AtomicUsize>,
     last: Line<AtomicU64>,
     seats: [Line<Seat>; MOST],
 }
@@ -184,20 +185,28 @@ struct Seat {
 }
 
 /// A party's place at the board.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Clock {
     board: &'static Board,
     own: usize,
     parties: usize,
+    /// How often this party has met the others.
+    met: Cell<usize>,
 }
 
 impl Clock {
-    /// Waits until all parties have come this far. Each calls it once, when it has prepared what it needs.
-    pub fn start(&self) {
+    /// Waits until all parties have come this far.
+    pub fn meet(&self) {
+        self.met.set(self.met.get() + 1);
         self.board.ready.0.fetch_add(1, SeqCst);
-        while self.board.ready.0.load(SeqCst) < self.parties as u32 {
+        while self.board.ready.0.load(SeqCst) < self.met.get() * self.parties {
             sched_yield().expect("sched_yield");
         }
+    }
+
+    /// The same, and begins to count. Each party calls it once, when it has prepared what it needs.
+    pub fn start(&self) {
+        self.meet();
         self.board.seats[self.own].0.begun.store(now(), SeqCst);
     }
 
@@ -242,7 +251,7 @@ pub fn together(mode: Mode, places: &[usize], parties: Vec<Party<'_>>) -> Outcom
     assert!(many <= MOST, "too many parties");
     let take_part = |own: usize, party: Party<'_>| {
         stay_on(places[own % places.len()]);
-        let clock = Clock { board, own, parties: many };
+        let clock = Clock { board, own, parties: many, met: Cell::new(0) };
         let result = party(&clock);
         let seat = &board.seats[own].0;
         if seat.ended.load(SeqCst) == 0 {

@@ -38,10 +38,14 @@ fn crowd<const W: usize, S: FnMut(usize), R: FnMut(usize) -> u64>(
     let all = effort().as_secs_f64() * 1e9 / about;
     // Whole batches, and all kinds of messages equally often.
     let each = ((all / pairs as f64) as usize).next_multiple_of(BATCH).max(BATCH);
+    // So that few pages are met for the first time while the time is taken.
+    let before = 4 * CAP / pairs;
     let (send, receive) = (&send, &receive);
     let sender = || -> Party<'_> {
         Box::new(move |clock| {
             let mut send = send();
+            clock.meet();
+            send(before);
             clock.start();
             send(each);
             0.0
@@ -50,14 +54,16 @@ fn crowd<const W: usize, S: FnMut(usize), R: FnMut(usize) -> u64>(
     let receiver = || -> Party<'_> {
         Box::new(move |clock| {
             let mut receive = receive();
+            clock.meet();
+            let tally = receive(before);
             clock.start();
-            receive(each) as f64
+            (tally + receive(each)) as f64
         })
     };
     let parties = (0..2 * pairs).map(|own| if own < pairs { sender() } else { receiver() });
     let outcome = together(mode, &[FIRST, LAST], parties.collect());
     let tally: f64 = outcome.results.iter().sum();
-    assert_eq!(tally, (Messages::<W>::sum(each) * pairs as u64) as f64, "every message once");
+    assert_eq!(tally, (Messages::<W>::sum(before + each) * pairs as u64) as f64, "every message once");
     outcome.wall / (each * pairs) as f64
 }
 
