@@ -11,7 +11,7 @@ use crate::{
     queue::{
         codec::{Codec, Scratch},
         doorbell::MAX_COMMIT,
-        ends::{NotReceived, NotSent},
+        ends::{Landing, NotReceived, NotSent},
         frame,
         queue::Queue,
     },
@@ -89,7 +89,11 @@ impl<T, C: Codec<T>> Queue<T, C> {
         while unsent.sent < unsent.values.len() {
             batch.clear();
             let mut refused = None;
-            for value in unsent.values[unsent.sent..].iter().take(MAX_COMMIT as usize) {
+            let rest = &unsent.values[unsent.sent..];
+            let rest = &rest[..rest.len().min(MAX_COMMIT as usize)];
+            let at_once =
+                C::LONGEST.is_some_and(|len| len <= limit) && C::append_all(rest, &mut batch, CHUNK);
+            for value in rest.iter().filter(|_| !at_once) {
                 match frame::append(&mut batch, limit, |bytes| C::append(value, bytes)) {
                     Ok(Ok(())) if batch.len() < CHUNK => continue,
                     Ok(Ok(())) => {}
@@ -101,7 +105,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
             let sent = if batch.is_empty() {
                 Ok(())
             } else {
-                self.raw.send_many(&batch, &mut unsent.sent, patience)
+                self.raw.send_many(&batch, C::Landing::FIXED, &mut unsent.sent, patience)
             };
             let sent_so_far = unsent.sent;
             match (sent, refused) {
@@ -198,6 +202,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
         self.raw.recv_many(&mut batch, most, patience)?;
         let before = into.len();
         let mut unreadable = None;
+        if C::read_all(&batch, into) {
+            return Ok(Ok(into.len() - before));
+        }
         for payload in frame::payloads(&batch) {
             match C::read(payload) {
                 Ok(value) => into.push(value),

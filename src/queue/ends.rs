@@ -38,7 +38,7 @@ use crate::{
         doorbell::{Doorbell, Reading},
         frame::{self, HEADER},
         peers::{MAX_PEERS, Party, Peers, Registers, Watched},
-        ring::{End, MAX_CAPACITY, NotPushed, Ring},
+        ring::{End, MAX_CAPACITY, NotPushed, Record, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes, portable},
     sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused, Slot},
@@ -101,6 +101,9 @@ impl From<Reading> for NotTaken {
 
 /// Where a received payload goes.
 pub(crate) trait Landing {
+    /// The length of every payload that it takes, if they all have one.
+    const FIXED: Option<usize> = None;
+
     /// Room for a payload of `len` bytes; less, if the rest is not wanted; `None`, if there is no memory.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
 }
@@ -264,17 +267,19 @@ impl RawQueue {
     }
 
     /// Sends a batch, which is not empty, as much of it in one commit as there is room for, and waits for the rest as
-    /// long as `patience` lasts. Nothing of others comes in between. `sent` counts the messages, also if it fails.
+    /// long as `patience` lasts. Nothing of others comes in between. `len` is the length of all payloads, if they have
+    /// one. `sent` counts the messages, also if it fails.
     pub(crate) fn send_many(
         &self,
         batch: &[u8],
+        len: Option<usize>,
         sent: &mut usize,
         patience: Patience,
     ) -> Result<(), NotSent> {
         let mut rest = batch;
         let first = frame::payloads(batch).next().map_or(0, <[u8]>::len);
         self.push(first, patience, |ring| {
-            let extent = ring.push_many(rest)?;
+            let extent = ring.push_many(rest, len)?;
             rest = &rest[extent.bytes()..];
             *sent += extent.records as usize;
             Ok(rest.is_empty())
@@ -351,11 +356,14 @@ impl RawQueue {
 
     /// Receives the oldest payload into `landing`, waiting for one as long as `patience` lasts.
     #[inline]
-    pub(crate) fn recv(&self, landing: &mut impl Landing, patience: Patience) -> Result<(), NotReceived> {
+    pub(crate) fn recv<L: Landing>(&self, landing: &mut L, patience: Patience) -> Result<(), NotReceived> {
         self.pull(patience, |ring| {
             let record = ring.peek()?;
-            let room = landing.room(record.len()).ok_or(NotTaken::NoMemory(record.len()))?;
-            ring.copy(record, room);
+            match L::FIXED {
+                // The compiler knows how much is copied.
+                Some(len) if len == record.len() => land(ring, record, len, landing)?,
+                _ => land(ring, record, record.len(), landing)?,
+            }
             ring.take(record);
             Ok(())
         })
@@ -516,6 +524,14 @@ impl RawQueue {
 
 pub(super) fn moment() -> Patience {
     Patience::Until(Some(Deadline::after(MOMENT)))
+}
+
+/// Copies a payload, which has `len` bytes.
+#[inline]
+fn land(ring: &Ring<'_>, record: Record, len: usize, landing: &mut impl Landing) -> Result<(), NotTaken> {
+    let room = landing.room(len).ok_or(NotTaken::NoMemory(len))?;
+    ring.copy(record, room);
+    Ok(())
 }
 
 /// Takes an end's lock; `None` when the time is up.
