@@ -38,7 +38,7 @@ pub fn block(width: usize) -> usize {
     }
 }
 
-/// Bytes of ours for as many messages as fit into the others.
+/// Bytes of ours for as many messages as fit into the others; plain data takes no header.
 const fn bytes_for(width: usize, many: usize) -> usize {
     many * (8 + 8 * width)
 }
@@ -47,7 +47,7 @@ fn ours<const W: usize, const CAP: usize>() -> f64
 where
     [u64; W]: Plain,
 {
-    let (mut sender, mut receiver) = Channel::new(bytes_for(W, CAP)).plain::<[u64; W]>().expect("a channel");
+    let (mut sender, mut receiver) = Channel::new(8 * W * CAP).plain::<[u64; W]>().expect("a channel");
     let send = || {
         let mut messages = Messages::<W>::new();
         move |many| (0..many).for_each(|_| assert!(sender.send(*messages.next()).is_ok()))
@@ -63,7 +63,7 @@ fn ours_in_batches<const W: usize, const CAP: usize>() -> f64
 where
     [u64; W]: Plain,
 {
-    let (mut sender, mut receiver) = Channel::new(bytes_for(W, CAP)).plain::<[u64; W]>().expect("a channel");
+    let (mut sender, mut receiver) = Channel::new(8 * W * CAP).plain::<[u64; W]>().expect("a channel");
     let send = || {
         let (mut messages, mut batch) = (Messages::<W>::new(), Vec::with_capacity(BATCH));
         move |many| {
