@@ -15,7 +15,7 @@ use crate::{
     asleep::{a_pipe, a_socket},
     boost,
     drive::{Messages, stream},
-    iceoryx::{self, Receives, Sends},
+    iceoryx::{Place, Receives, Sends},
     mq::MessageQueue,
     parties::Mode::{Processes, Threads as InThreads},
     python::python,
@@ -288,13 +288,13 @@ fn iceoryx<const W: usize, const CAP: usize>() -> f64
 where
     [u64; W]: ZeroCopySend,
 {
-    let name = &iceoryx::name();
+    let place = &Place::new();
     let send = || {
-        let (sender, mut messages) = (Sends::<[u64; W]>::new(name, CAP), Messages::<W>::new());
+        let (sender, mut messages) = (Sends::<[u64; W]>::new(place, CAP), Messages::<W>::new());
         move |many| (0..many).for_each(|_| sender.copy(*messages.next()))
     };
     let receive = || {
-        let (receiver, mut messages) = (Receives::<[u64; W]>::new(name, CAP), Messages::<W>::new());
+        let (receiver, mut messages) = (Receives::<[u64; W]>::new(place, CAP), Messages::<W>::new());
         move |many| (0..many).for_each(|_| receiver.read(|message| messages.check(message)))
     };
     stream(Processes, block(W), send, receive)
@@ -304,19 +304,19 @@ fn iceoryx_loan<const W: usize, const CAP: usize>() -> f64
 where
     [u64; W]: ZeroCopySend,
 {
-    let name = &iceoryx::name();
+    let place = &Place::new();
     let send = || {
-        let (sender, mut sent) = (Sends::<[u64; W]>::new(name, CAP), 0_u8);
+        let (sender, mut sent) = (Sends::<[u64; W]>::new(place, CAP), 0_u8);
         move |many| {
             for _ in 0..many {
                 sent = sent.wrapping_add(1);
                 // SAFETY: the memory is mapped from a file, so whatever it holds is bytes, and words are made of those.
-                unsafe { sender.loan(|place| place.cast::<u8>().write(sent)) };
+                unsafe { sender.loan(|memory| memory.cast::<u8>().write(sent)) };
             }
         }
     };
     let receive = || {
-        let (receiver, mut received) = (Receives::<[u64; W]>::new(name, CAP), 0_u8);
+        let (receiver, mut received) = (Receives::<[u64; W]>::new(place, CAP), 0_u8);
         move |many| {
             for _ in 0..many {
                 received = received.wrapping_add(1);

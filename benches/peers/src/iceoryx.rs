@@ -4,19 +4,47 @@ use std::{
     fmt::Debug,
     hint::spin_loop,
     process,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 use iceoryx2::{
-    port::{publisher::Publisher, subscriber::Subscriber},
+    port::{publisher::Publisher, subscriber::Subscriber, update_connections::UpdateConnections},
     prelude::*,
-    service::port_factory::publish_subscribe::PortFactory,
+    service::port_factory::{PortFactory as _, publish_subscribe::PortFactory},
 };
+use nix::sched::sched_yield;
 
-/// A name that no other sample has.
-pub fn name() -> String {
-    static MADE: AtomicU32 = AtomicU32::new(0);
-    format!("pshared-peers/{}/{}", process::id(), MADE.fetch_add(1, Relaxed))
+use crate::parties::{Line, shared};
+
+/// Where a publisher and a subscriber find each other: a name that no other sample has, and how far they are. To be
+/// made before their processes are. Without it, messages that are sent before the subscriber looks are thrown away as
+/// soon as there is no more room for them.
+#[derive(Clone, Debug)]
+pub struct Place {
+    name: String,
+    stage: &'static Line<AtomicU32>,
+}
+
+/// The publisher knows of the subscriber.
+const CONNECTED: u32 = 1;
+/// And the subscriber of the publisher.
+const ATTACHED: u32 = 2;
+
+impl Place {
+    pub fn new() -> Place {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("pshared-peers/{}/{}", process::id(), MADE.fetch_add(1, Relaxed));
+        Place { name, stage: shared() }
+    }
+
+    fn wait_for(&self, stage: u32) {
+        while self.stage.0.load(Acquire) != stage {
+            sched_yield().expect("sched_yield");
+        }
+    }
 }
 
 /// A node and the service by that name, for messages of type `T`, `most` of which wait for the subscriber.
@@ -52,14 +80,21 @@ pub struct Receives<T: Debug + ZeroCopySend + 'static> {
 }
 
 impl<T: Debug + ZeroCopySend + 'static> Sends<T> {
-    pub fn new(name: &str, most: usize) -> Sends<T> {
-        let (node, service) = service(name, most);
+    /// Waits for the subscriber.
+    pub fn new(place: &Place, most: usize) -> Sends<T> {
+        let (node, service) = service(&place.name, most);
         let publisher = service
             .publisher_builder()
             .max_loaned_samples(2)
             .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
             .create()
             .expect("a publisher");
+        while service.dynamic_config().number_of_subscribers() == 0 {
+            sched_yield().expect("sched_yield");
+        }
+        publisher.update_connections().expect("a connection");
+        place.stage.0.store(CONNECTED, Release);
+        place.wait_for(ATTACHED);
         Sends { publisher, _node: node }
     }
 
@@ -84,9 +119,13 @@ impl<T: Debug + ZeroCopySend + 'static> Sends<T> {
 }
 
 impl<T: Debug + ZeroCopySend + 'static> Receives<T> {
-    pub fn new(name: &str, most: usize) -> Receives<T> {
-        let (node, service) = service(name, most);
+    /// Waits for the publisher.
+    pub fn new(place: &Place, most: usize) -> Receives<T> {
+        let (node, service) = service(&place.name, most);
         let subscriber = service.subscriber_builder().create().expect("a subscriber");
+        place.wait_for(CONNECTED);
+        assert!(!subscriber.has_samples().expect("a connection"));
+        place.stage.0.store(ATTACHED, Release);
         Receives { subscriber, _node: node }
     }
 

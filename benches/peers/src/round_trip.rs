@@ -14,7 +14,7 @@ use crate::{
     distance,
     drive::{APART, effort, round_trips},
     futex,
-    iceoryx::{self, Receives, Sends},
+    iceoryx::{Place, Receives, Sends},
     parties::Mode::{Processes, Threads as InThreads},
     python::python,
     rounds::{
@@ -75,7 +75,7 @@ fn array_queue() -> f64 {
 }
 
 fn iceoryx() -> f64 {
-    let (there, back) = (&iceoryx::name(), &iceoryx::name());
+    let (there, back) = (&Place::new(), &Place::new());
     let ping = || {
         let (sender, receiver) = (Sends::<u64>::new(there, 16), Receives::<u64>::new(back, 16));
         let mut trip = 0;
@@ -86,7 +86,8 @@ fn iceoryx() -> f64 {
         }
     };
     let pong = || {
-        let (sender, receiver) = (Sends::<u64>::new(back, 16), Receives::<u64>::new(there, 16));
+        // The other way round than above: each waits for its counterpart.
+        let (receiver, sender) = (Receives::<u64>::new(there, 16), Sends::<u64>::new(back, 16));
         move || sender.copy(receiver.read(|&trip| trip))
     };
     round_trips(Processes, APART, ping, pong)
