@@ -1,6 +1,7 @@
 //! What an operation costs after 10,000 deaths with the object in use, beside a new object of its kind, in one run.
 //!
-//! `cargo bench --bench deaths [NAME...]`. The ratio ought to be 1: the dead leave nothing behind that would be looked through.
+//! `cargo bench --bench deaths [NAME...]`. The ratio ought to be 1: the dead leave nothing behind that would be looked
+//! through.
 
 #[path = "support/turns.rs"]
 mod turns;

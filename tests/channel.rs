@@ -298,7 +298,7 @@ fn slots_are_written_and_messages_read_in_place() {
             let mut slot = sender.reserve(round % 1500).unwrap();
             assert_eq!(slot.len(), round % 1500);
             slot.fill(round as u8);
-            slot.commit();
+            slot.commit().unwrap();
         }
     });
     for round in 0..5_000_usize {
@@ -316,7 +316,7 @@ fn a_slot_that_is_dropped_sends_nothing() {
     std::mem::forget(sender.reserve(56).unwrap());
     let mut slot = sender.try_reserve(3).unwrap();
     slot.copy_from_slice(b"yes");
-    slot.commit();
+    slot.commit().unwrap();
     assert_eq!((sender.len(), receiver.recv().unwrap()), (1, b"yes".to_vec()));
 }
 
@@ -336,11 +336,11 @@ fn a_forked_copy_of_a_slot_sends_nothing() {
     fork_child(|| {
         let bytes = AssertUnwindSafe(|| held.as_ref().unwrap()[0]);
         assert!(catch_unwind(bytes).is_err(), "a copy gives no references");
-        held.take().unwrap().commit();
+        held.take().unwrap().commit().unwrap();
     })
     .join_ok();
     assert!(receiver.try_recv().is_err());
-    held.unwrap().commit();
+    held.unwrap().commit().unwrap();
     let message = receiver.read().unwrap();
     let mut held = Some(message);
     fork_child(|| drop(held.take())).join_ok();

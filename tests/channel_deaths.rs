@@ -129,7 +129,7 @@ fn a_killed_holder_of_a_slot_has_sent_nothing() {
         assert!(matches!(receiver.try_read().map(drop), Err(pshared::TryRecvError::Disconnected)));
         let mut slot = sender.reserve(200).unwrap();
         slot.fill(!round);
-        slot.commit();
+        slot.commit().unwrap();
         sender.release().unwrap();
         assert_eq!(*receiver.read().unwrap(), [!round; 200]);
     }

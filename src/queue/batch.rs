@@ -135,12 +135,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`recv`](Queue::recv). After [`RecvError::Decode`] those that could be decoded are in `into`.
     pub fn recv_many(&self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        match self.recv_batch(into, most, Patience::FOREVER) {
-            Ok(decoded) => decoded.map_err(RecvError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(RecvError::Disconnected),
-            Err(_) => Err(RecvError::Closed),
-        }
+        self.recv_batch(into, most, Patience::FOREVER)?.map_err(RecvError::Decode)
     }
 
     /// As [`recv_many`](Queue::recv_many), if there is a message now.
@@ -148,13 +143,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`try_recv`](Queue::try_recv), and [`recv_many`](Queue::recv_many).
     pub fn try_recv_many(&self, into: &mut Vec<T>, most: usize) -> Result<usize, TryRecvError> {
-        match self.recv_batch(into, most, Patience::None) {
-            Ok(decoded) => decoded.map_err(TryRecvError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(TryRecvError::Disconnected),
-            Err(NotReceived::Closed) => Err(TryRecvError::Closed),
-            Err(_) => Err(TryRecvError::Empty),
-        }
+        self.recv_batch(into, most, Patience::None)?.map_err(TryRecvError::Decode)
     }
 
     /// As [`recv_many`](Queue::recv_many), waiting for the first message at most `timeout`.
@@ -180,13 +169,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         most: usize,
         deadline: Deadline,
     ) -> Result<usize, RecvTimeoutError> {
-        match self.recv_batch(into, most, Patience::Until(Some(deadline))) {
-            Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
-            Err(_) => Err(RecvTimeoutError::TimedOut),
-        }
+        self.recv_batch(into, most, Patience::Until(Some(deadline)))?.map_err(RecvTimeoutError::Decode)
     }
 
     fn recv_batch(

@@ -79,7 +79,7 @@ pub fn channel<T: Serialize + DeserializeOwned>(
 /// let (mut sender, mut receiver) = Channel::new(4096).bytes()?;
 /// let mut slot = sender.reserve(5).unwrap();
 /// slot.copy_from_slice(b"bytes");
-/// slot.commit();
+/// slot.commit().unwrap();
 /// assert_eq!(*receiver.read().unwrap(), *b"bytes");
 /// # Ok::<(), pshared::RegionError>(())
 /// ```

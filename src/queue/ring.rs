@@ -220,18 +220,43 @@ impl Ring<'_> {
     /// Puts in `payload` and commits it. Only the producer may.
     #[inline]
     pub(crate) fn push(&self, payload: &[u8]) -> Result<(), NotPushed> {
+        let record = self.reserve(payload.len())?;
+        self.write(record, payload);
+        self.commit(record)
+    }
+
+    /// Where the next payload goes, which has `len` bytes, if there is room for it. Only the producer may ask.
+    #[inline]
+    pub(crate) fn reserve(&self, len: usize) -> Result<Record, NotPushed> {
         let tail = self.own_place(self.tail);
-        let extent = Extent::NONE.and(payload.len());
+        let extent = Extent::NONE.and(len);
         if !extent.fits(self.known_room(tail)) {
             let (reading, room) = self.look_for_room(tail);
             if !extent.fits(room) {
                 return Err(NotPushed::Full(reading));
             }
         }
-        self.buffer.write(self.offset(tail.position), &header(payload.len()));
-        self.write_wrapping(self.offset(self.advance(tail.position, 1)), payload);
+        Ok(Record { place: tail, len })
+    }
+
+    /// Writes the payload of what was reserved.
+    #[inline]
+    pub(crate) fn write(&self, record: Record, payload: &[u8]) {
+        self.write_wrapping(self.offset(self.advance(record.place.position, 1)), payload);
+    }
+
+    /// Commits what was reserved. Only the producer may.
+    #[inline]
+    pub(crate) fn commit(&self, Record { place, len }: Record) -> Result<(), NotPushed> {
+        self.buffer.write(self.offset(place.position), &header(len));
         // CRASH(ring.written): beyond the last commit.
-        self.commit_tail(tail, extent)
+        self.commit_tail(place, Extent::NONE.and(len))
+    }
+
+    /// The byte of the buffer at which the payload of `record` begins, if it does not go on at the start.
+    pub(crate) fn in_one_piece(&self, record: Record) -> Option<usize> {
+        let at = self.offset(self.advance(record.place.position, 1));
+        (record.len <= self.buffer.len() - at).then_some(at)
     }
 
     /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. `len`

@@ -73,8 +73,7 @@ impl Carries for Bytes {
     fn send_in_place(sender: &mut Sender<Vec<u8>, Bytes>, letter: &Vec<u8>) -> bool {
         sender.reserve(letter.len()).is_ok_and(|mut slot| {
             slot.copy_from_slice(letter);
-            slot.commit();
-            true
+            slot.commit().is_ok()
         })
     }
 
