@@ -95,7 +95,7 @@ fn ours_by_slices<const W: usize, const CAP: usize>() -> f64 {
             for _ in 0..many {
                 let mut slot = sender.reserve(8 * W).expect("room");
                 slot.copy_from_slice(bytemuck::bytes_of(messages.next()));
-                slot.commit();
+                slot.commit().expect("a place in the ring");
             }
         }
     };
@@ -123,7 +123,7 @@ fn ours_in_place<const W: usize, const CAP: usize>() -> f64 {
                 let mut slot = sender.reserve(8 * W).expect("room");
                 sent = sent.wrapping_add(1);
                 slot[0] = sent;
-                slot.commit();
+                slot.commit().expect("a place in the ring");
             }
         }
     };
