@@ -75,7 +75,7 @@ struct Arguments {
 const RESULTS: &str = "benches/results";
 
 /// For how long a sample measures, and how many rounds there are.
-const FULL: (Duration, usize) = (Duration::from_millis(40), 9);
+const FULL: (Duration, usize) = (Duration::from_millis(40), 7);
 const QUICK: (Duration, usize) = (Duration::from_millis(8), 3);
 
 fn rows(names: &[String]) -> Vec<Row> {
