@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{self, Write},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -183,6 +183,10 @@ const TRIES: usize = 4;
 /// How long a sample may take that ought to take one effort: some start an interpreter, or wait for a CPU.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a row may take that has had its least rounds: on a loaded machine, some would take all the time.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LEAST: usize = 3;
+
 /// Sizes are the same in every round.
 fn rounds_of(row: &Row, rounds: usize) -> usize {
     if row.unit == Unit::Bytes { 1 } else { rounds }
@@ -210,7 +214,11 @@ pub fn measure(row: &Row, rounds: usize, out: &mut dyn Write) -> io::Result<Vec<
         return Ok(lines);
     }
     let mut failed: Vec<&str> = Vec::new();
+    let begun = Instant::now();
     for round in 0..rounds_of(row, rounds) {
+        if round >= LEAST && begun.elapsed() > PATIENCE {
+            break;
+        }
         for other in &row.others {
             if failed.contains(&other.name.as_str()) {
                 continue;
