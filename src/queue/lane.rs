@@ -37,7 +37,7 @@
 use crate::{
     error::RegionError,
     primitive::{
-        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, SPINS, Wake, forks, is_of_this_process,
+        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, Spins, Wake, forks, is_of_this_process,
         meets_heavy_fences, mutant, owned_here, spin_hint,
     },
     queue::{
@@ -399,11 +399,14 @@ impl<const SENDS: bool> Side<SENDS> {
     /// Looks for a little while whether the other end moves.
     fn moves_soon(&self) -> bool {
         let (theirs, seen) = (self.theirs(), self.other.pack());
-        (0..SPINS).any(|_| {
-            spin_hint();
+        let mut spins = Spins::new();
+        while spins.turn() {
             // ORDERING: Relaxed, a hint; the caller looks again.
-            theirs.place.load(Relaxed) != seen
-        })
+            if theirs.place.load(Relaxed) != seen {
+                return true;
+            }
+        }
+        false
     }
 
     /// Moves our end to `next`, in one store.
