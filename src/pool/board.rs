@@ -2,7 +2,7 @@
 //!
 //! # Protocol
 //! The parent writes a task into a slot that it knows to be free, stores READY, and publishes: it moves `tail` over the
-//! slot's position and wakes as many workers as sleep and have got work by that. A worker claims a slot by one
+//! slot's position in the queue and wakes as many workers as sleep and have got work by that. A worker claims a slot by one
 //! exchange, runs what lies there, writes the result beside it, and commits by one exchange. The parent copies the
 //! result out; from then on the slot is free again, which is written nowhere: it is the parent's to know.
 //!
@@ -18,7 +18,8 @@
 //! | `states[slot]`  | a [`Word`]: READY, TAKEN by a worker, or how it was settled; flags | parent, worker, supervisor  |
 //! | `functions`, `arguments`, `lengths` | what is to be done with what               | the parent, before READY    |
 //! | `results`, `result_lengths` | what came of it                                        | the taker; if it is dead, the supervisor |
-//! | `tail`          | how many positions were published; position `p` is slot `p` modulo their number | the parent     |
+//! | `queue`         | which slot each of the last positions is, in the order in which tasks were given | the parent, before `tail` |
+//! | `tail`          | how many positions were published                                  | the parent                  |
 //! | `head`          | the first position that nobody has looked at yet: a hint           | workers; the supervisor     |
 //! | `asleep`        | a bit for each worker that sleeps, or soon will                    | that worker; whoever wakes it; the supervisor |
 //! | `desk.bell`     | how often that worker was woken                                    | whoever took its bit        |
@@ -193,6 +194,7 @@ pub(super) struct Board {
     pub(super) hall: Handle<Hall>,
     pub(super) desks: Row<Desk>,
     states: Column,
+    queue: Column,
     pub(super) functions: Column,
     pub(super) arguments: Column,
     pub(super) lengths: Column,
@@ -213,6 +215,7 @@ portable!(Board {
     hall,
     desks,
     states,
+    queue,
     functions,
     arguments,
     lengths,
@@ -229,7 +232,7 @@ portable!(Board {
 impl Board {
     /// What it takes of a region.
     pub(super) fn footprint(slots: usize, desks: usize, plate: usize) -> usize {
-        let columns = 9 * (slots.next_multiple_of(LINE) * 8 + 128);
+        let columns = 10 * (slots.next_multiple_of(LINE) * 8 + 128);
         size_of::<Hall>() + desks * size_of::<Desk>() + columns + 2 * slots * plate + 2048
     }
 
@@ -259,6 +262,7 @@ impl Board {
             hall,
             desks,
             states: column()?,
+            queue: column()?,
             functions: column()?,
             arguments: column()?,
             lengths: column()?,
@@ -314,15 +318,21 @@ impl Board {
         self.states.at(slot).store(word.0, Release);
     }
 
-    /// Makes known that all positions below `tail` are what they are going to be; `fresh` of them are new tasks.
+    /// Puts the slots, which are READY, at the end of the queue, and wakes who is needed. One thread at a time may.
     #[inline]
-    pub(super) fn publish(&self, tail: u64, fresh: u32) {
+    pub(super) fn publish(&self, slots: &[usize]) {
+        // ORDERING: Relaxed, only the parent writes it, one thread at a time.
+        let tail = self.hall.tail.0.load(Relaxed);
+        for (place, &slot) in slots.iter().enumerate() {
+            let position = (tail + place as u64) % self.slots as u64;
+            self.queue.at(position as usize).store(slot as u64, Relaxed);
+        }
         // ORDERING(publishing): Release.
-        self.hall.tail.0.store(tail, Release);
+        self.hall.tail.0.store(tail + slots.len() as u64, Release);
         // ORDERING(sleeping): a full fence, between READY and the look at the bits.
         fence(SeqCst);
         if !mutant(Mutant::TaskUntold) {
-            self.wake(fresh);
+            self.wake(slots.len() as u32);
         }
     }
 
@@ -393,7 +403,9 @@ impl Board {
     pub(super) fn take(&self, worker: usize, run: &mut Run) -> Option<(usize, Word)> {
         loop {
             while run.next < run.end {
-                let slot = (run.next % self.slots as u64) as usize;
+                // ORDERING(publishing): carried by `tail`. Should it be overwritten by now, this is one more look.
+                let place = self.queue.at((run.next % self.slots as u64) as usize);
+                let slot = place.load(Relaxed) as usize % self.slots;
                 run.next += 1;
                 if let Some(word) = self.claim(worker, slot) {
                     return Some((slot, word));

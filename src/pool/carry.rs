@@ -130,6 +130,17 @@ pub(super) fn with_bytes<T: Carried, R>(value: &T, with: impl FnOnce(&[u8]) -> R
     }
 }
 
+/// The value that `bytes` are, which are its own: without a copy, if they are just that.
+pub(super) fn from_own_bytes<T: Carried>(bytes: &mut Vec<u8>) -> Result<T, CodecError> {
+    let mut value: Option<T> = None;
+    let any: &mut dyn Any = &mut value;
+    match any.downcast_mut::<Option<Vec<u8>>>() {
+        Some(place) => *place = Some(std::mem::take(bytes)),
+        None => return from_bytes(bytes),
+    }
+    value.ok_or(CodecError::length(0, 0))
+}
+
 /// The way back.
 pub(super) fn from_bytes<T: Carried>(bytes: &[u8]) -> Result<T, CodecError> {
     let mut value: Option<T> = None;

@@ -101,7 +101,7 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             if used < self.slots.len() {
                 self.pool.release(self.slots[used..].iter().copied(), 0, 0);
             }
-            self.pool.publish(used);
+            self.pool.publish(&self.slots[..used]);
             match put {
                 Ok(used) if used < self.slots.len() => return Ok(false),
                 Ok(_) => {}
@@ -200,7 +200,7 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
         let (cell, form) = (site.cell(Side::Result, slot), word.result());
         let read = site.get_bytes(Side::Result, slot, form, &mut self.scratch);
         let read = read.map_err(|error| TaskError::Decode { reason: error.to_string() });
-        let bytes = &self.scratch;
+        let bytes = &mut self.scratch;
         match self.chunk {
             1 => Landed::One(read.and_then(|()| decode(word, cell, bytes, task))),
             _ => Landed::Many(match read {

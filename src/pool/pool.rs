@@ -189,7 +189,9 @@ impl Pool {
         let number = call::number(call::one::<F, A, R>);
         let part = self.give(number, argument, limits, wait, 1)?;
         let assemble = |mut parts: Vec<Whole>| match parts.pop() {
-            Some((Ok(outcome), _)) => decode(outcome.word, outcome.cell, &outcome.bytes, outcome.task),
+            Some((Ok(mut outcome), _)) => {
+                decode(outcome.word, outcome.cell, &mut outcome.bytes, outcome.task)
+            }
             Some((Err(error), _)) => Err(error),
             None => Err(TaskError::PoolClosed),
         };
@@ -213,7 +215,7 @@ impl Pool {
             return Err(NoSlot::Failed(error));
         }
         let inbox = self.inner.entrust(slot);
-        self.inner.publish(1);
+        self.inner.publish(&[slot]);
         Ok(Part { slot, inbox, items })
     }
 

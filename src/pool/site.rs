@@ -212,7 +212,7 @@ impl Site {
             return Ok(value);
         }
         self.get_bytes(side, slot, form, scratch)?;
-        Ok(carry::from_bytes(scratch)?)
+        Ok(carry::from_own_bytes(scratch)?)
     }
 
     #[inline]

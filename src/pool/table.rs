@@ -120,14 +120,14 @@ impl Inbox {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    tail: u64,
     holders: Vec<Holder>,
     /// The number of each slot's task.
     tasks: Vec<u64>,
     /// Bytes of the store that each slot keeps, and all of them.
     kept: Vec<u64>,
     all_kept: u64,
-    free: usize,
+    /// The free slots, that which was used last at the end: so few tasks use little memory.
+    free: Vec<usize>,
     /// The number of the function that stands in each slot.
     functions: Vec<u64>,
     next: u64,
@@ -173,12 +173,11 @@ impl Inner {
     pub(super) fn new(site: Site, supervisor: Child, limits: TaskLimits) -> Inner {
         let slots = site.board.slots();
         let table = Table {
-            tail: 0,
             holders: (0..slots).map(|_| Holder::Free).collect(),
             tasks: vec![0; slots],
             kept: vec![0; slots],
             all_kept: 0,
-            free: slots,
+            free: (0..slots).rev().collect(),
             functions: vec![0; slots],
             next: 0,
             waiting: 0,
@@ -228,10 +227,10 @@ impl Inner {
             if table.stage != Stage::Open {
                 return Err(NoSlot::Failed(self.breakage().unwrap_or(TaskError::PoolClosed)));
             }
-            if table.free == 0 {
+            if table.free.is_empty() {
                 self.harvest_all(&mut table);
             }
-            if table.free > 0 {
+            if !table.free.is_empty() {
                 let first = table.next;
                 self.take_slots(&mut table, function, most, slots);
                 return Ok(first);
@@ -261,16 +260,11 @@ impl Inner {
 
     fn take_slots(&self, table: &mut Table, function: u64, most: usize, slots: &mut Vec<usize>) {
         let board = &self.site.board;
-        let most = most.min(table.free.div_ceil(2));
-        let mask = board.slots() as u64 - 1;
-        while slots.len() < most {
-            let slot = (table.tail & mask) as usize;
-            table.tail += 1;
-            if !matches!(table.holders[slot], Holder::Free) {
-                continue;
-            }
+        let most = most.min(table.free.len().div_ceil(2));
+        let rest = table.free.len() - most;
+        slots.extend(table.free.drain(rest..).rev());
+        for &slot in &*slots {
             table.holders[slot] = Holder::Call;
-            table.free -= 1;
             table.tasks[slot] = table.next;
             table.next += 1;
             if table.functions[slot] != function {
@@ -278,7 +272,6 @@ impl Inner {
                 // ORDERING: Relaxed, carried by the slot's state.
                 board.functions.at(slot).store(function, Relaxed);
             }
-            slots.push(slot);
         }
     }
 
@@ -311,10 +304,10 @@ impl Inner {
         }
     }
 
-    /// Makes known that `fresh` slots have tasks.
-    pub(super) fn publish(&self, fresh: usize) {
+    /// Makes known that these slots have tasks.
+    pub(super) fn publish(&self, slots: &[usize]) {
         let table = self.table();
-        self.site.board.publish(table.tail, fresh as u32);
+        self.site.board.publish(slots);
         drop(table);
         // ORDERING: Relaxed, behind the fence in `publish`.
         if self.site.board.hall.absent.load(Relaxed) > 0 {
@@ -341,7 +334,7 @@ impl Inner {
 
     fn free(&self, table: &mut Table, slot: usize) {
         table.holders[slot] = Holder::Free;
-        table.free += 1;
+        table.free.push(slot);
         let bytes = |column: &super::board::Column| column.at(slot).load(Relaxed);
         let word = self.site.board.look(slot);
         let plate = self.site.board.plate as u64;
@@ -540,7 +533,12 @@ impl Inner {
 }
 
 /// What a settled task came to, if it was one by itself.
-pub(super) fn decode<R: Carried>(word: Word, cell: u64, bytes: &[u8], task: u64) -> Result<R, TaskError> {
+pub(super) fn decode<R: Carried>(
+    word: Word,
+    cell: u64,
+    bytes: &mut Vec<u8>,
+    task: u64,
+) -> Result<R, TaskError> {
     if word.state() != State::Done {
         return Err(failure(word, bytes, task));
     }
@@ -549,7 +547,7 @@ pub(super) fn decode<R: Carried>(word: Word, cell: u64, bytes: &[u8], task: u64)
     {
         return Ok(value);
     }
-    carry::from_bytes(bytes).map_err(|error| TaskError::Decode { reason: error.to_string() })
+    carry::from_own_bytes(bytes).map_err(|error| TaskError::Decode { reason: error.to_string() })
 }
 
 /// What a settled chunk of so many tasks came to.
