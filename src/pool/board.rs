@@ -20,6 +20,7 @@
 //! | `results`, `result_lengths` | what came of it                                        | the taker; if it is dead, the supervisor |
 //! | `queue`         | which slot each of the last positions is, in the order in which tasks were given | the parent, before `tail` |
 //! | `tail`          | how many positions were published                                  | the parent                  |
+//! | `used`          | no slot from here on was ever published                            | the parent, before `tail`   |
 //! | `head`          | the first position that nobody has looked at yet: a hint           | workers; the supervisor     |
 //! | `asleep`        | a bit for each worker that sleeps, or soon will                    | that worker; whoever wakes it; the supervisor |
 //! | `desk.bell`     | how often that worker was woken                                    | whoever took its bit        |
@@ -163,6 +164,7 @@ struct Apart<T>(T);
 #[repr(C)]
 pub(super) struct Hall {
     tail: Apart<AtomicU64>,
+    used: AtomicU32,
     head: Apart<AtomicU64>,
     asleep: Apart<[AtomicU64; WORDS_OF_BITS]>,
     bell: Apart<FutexWord>,
@@ -245,6 +247,7 @@ impl Board {
     ) -> Result<Board, RegionError> {
         let hall = Hall {
             tail: Apart(AtomicU64::new(0)),
+            used: AtomicU32::new(0),
             head: Apart(AtomicU64::new(0)),
             asleep: Apart([(); WORDS_OF_BITS].map(|()| AtomicU64::new(0))),
             bell: Apart(FutexWord::new(0)),
@@ -284,6 +287,13 @@ impl Board {
 
     pub(super) fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// How many slots may have tasks.
+    #[inline]
+    pub(super) fn used(&self) -> usize {
+        // ORDERING: Relaxed: who looks behind a fence of B3 sees it with READY; who was told of a claim, with that.
+        self.hall.used.load(Relaxed) as usize
     }
 
     /// A slot's state. What it speaks of may be read.
@@ -326,6 +336,9 @@ impl Board {
         for (place, &slot) in slots.iter().enumerate() {
             let position = (tail + place as u64) % self.slots as u64;
             self.queue.at(position as usize).store(slot as u64, Relaxed);
+            if slot >= self.used() {
+                self.hall.used.store(slot as u32 + 1, Relaxed);
+            }
         }
         // ORDERING(publishing): Release.
         self.hall.tail.0.store(tail + slots.len() as u64, Release);
@@ -456,7 +469,7 @@ impl Board {
 
     /// Takes a task wherever there is one.
     pub(super) fn seek(&self, worker: usize) -> Option<(usize, Word)> {
-        (0..self.slots).find_map(|slot| Some((slot, self.claim(worker, slot)?)))
+        (0..self.used()).find_map(|slot| Some((slot, self.claim(worker, slot)?)))
     }
 
     /// Whether the cursor has something for who looks: a hint.
@@ -503,7 +516,7 @@ impl Board {
         // ORDERING: Relaxed, behind the fence; a claim decides.
         self.hall.orders.0.load(Relaxed) != 0
             || desk.retire.load(Relaxed) != 0
-            || (0..self.slots).any(is_ready)
+            || (0..self.used()).any(is_ready)
     }
 
     // The supervisor's side, and what all may do.
@@ -516,7 +529,7 @@ impl Board {
     /// Settles what the dead `worker` had taken, as `decide` says, which has written what is to be known; then rings,
     /// and wakes everybody. `worker` has been reaped.
     pub(super) fn bury(&self, worker: usize, mut decide: impl FnMut(usize, Word) -> Word) {
-        for slot in 0..self.slots {
+        for slot in 0..self.used() {
             let mut seen = self.look(slot);
             while seen.is_taken_by(worker) && !mutant(Mutant::DeadKeepTasks) {
                 let next = decide(slot, seen);
@@ -547,12 +560,12 @@ impl Board {
 
     /// Whether a task is READY, or taken.
     pub(super) fn has_tasks(&self) -> bool {
-        (0..self.slots).any(|slot| matches!(self.look(slot).state(), State::Ready | State::Taken))
+        (0..self.used()).any(|slot| matches!(self.look(slot).state(), State::Ready | State::Taken))
     }
 
     /// How many tasks are READY and how many taken.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let states = (0..self.slots).map(|slot| self.look(slot).state());
+        let states = (0..self.used()).map(|slot| self.look(slot).state());
         states.fold((0, 0), |(ready, taken), state| match state {
             State::Ready => (ready + 1, taken),
             State::Taken => (ready, taken + 1),

@@ -308,7 +308,7 @@ impl<'a> Keeper<'a> {
     /// Sees to cancelled tasks and to time limits.
     fn enforce(&self) {
         let board = &self.site.board;
-        for slot in 0..board.slots() {
+        for slot in 0..board.used() {
             let word = board.look(slot);
             if word.state() == State::Taken && word.has(CANCEL | LATE) {
                 self.kill_for(slot, word, |word| word.has(CANCEL | LATE));
