@@ -1,8 +1,8 @@
 //! What a task of a pool costs beside rayon's threads, in one run.
 //!
-//! `cargo bench --bench pool [NAME...]`. Two workers and two threads, on the same two CPUs. rayon's `with_max_len(1)` is
-//! the counterpart of chunks of one item: each item is a job that another thread can take. The figures of the maps are
-//! nanoseconds an item; what counts is the median, over rounds that take turns, of the ratio within a round.
+//! `cargo bench --bench pool [NAME...]`. Two workers and two threads, on the same two CPUs. rayon's `with_max_len(1)`
+//! is the counterpart of chunks of one item: each item is a job that another thread can take. The figures of the maps
+//! are nanoseconds an item; what counts is the median, over rounds that take turns, of the ratio within a round.
 
 #[path = "support/turns.rs"]
 mod turns;

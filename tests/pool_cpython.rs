@@ -387,14 +387,14 @@ fn a_closed_pool_finishes_though_workers_are_replaced() {
     });
 }
 
-/// `_TestPoolWorkerLifetime.test_worker_finalization_via_atexit_handler_of_multiprocessing`: leaving workers leave well.
+/// `_TestPoolWorkerLifetime.test_worker_finalization_via_atexit_handler_of_multiprocessing`: leaving workers leave
+/// well.
 fn idle_pools_with_recycled_workers_end() {
     let left = Atomic::new(0_u32).unwrap();
     let count = left.clone();
     let register = move || {
         let count = count.clone();
-        let finalizer = pshared::Finalizer::new(0, move || drop(count.fetch_add(1)));
-        std::mem::forget(finalizer);
+        let _finalizer = pshared::Finalizer::new(0, move || assert!(count.fetch_add(1) < 2));
         Ok::<(), String>(())
     };
     let pool = Pool::builder().workers(2).initializer(register).build().unwrap();
@@ -529,7 +529,8 @@ fn executors_tell_what_was_cancelled() {
     assert_eq!((waiting.get(), busy.get()), (Err(TaskError::Cancelled), Ok(1)));
 }
 
-/// `TestNoForkBomb`, `_TestPool.test_pool_worker_lifetime` under exits at every moment: a pool that is left is not left.
+/// `TestNoForkBomb`, `_TestPool.test_pool_worker_lifetime` under exits at every moment: a pool that is left is not
+/// left.
 fn hanging_pools_are_not_left() {
     for millis in 0..10 {
         let pool = Pool::builder().workers(2).build().unwrap();

@@ -2,8 +2,8 @@
 //!
 //! # Protocol
 //! The parent writes a task into a slot that it knows to be free, stores READY, and publishes: it moves `tail` over the
-//! slot's position in the queue and wakes as many workers as sleep and have got work by that. A worker claims a slot by one
-//! exchange, runs what lies there, writes the result beside it, and commits by one exchange. The parent copies the
+//! slot's position in the queue and wakes as many workers as sleep and have got work by that. A worker claims a slot by
+//! one exchange, runs what lies there, writes the result beside it, and commits by one exchange. The parent copies the
 //! result out; from then on the slot is free again, which is written nowhere: it is the parent's to know.
 //!
 //! So whatever a worker is killed at, the slots that are TAKEN in its name are what its death cost, and they are at
@@ -33,10 +33,10 @@
 //!   that one was reaped, by its supervisor's exchange; from a settled state by the parent alone.
 //! - B2: who waits for a slot sets RING in its word. Who settles the slot sees that in the same step, and rings. If it
 //!   dies before it has rung, its supervisor rings: it does so after every death.
-//! - B3: a worker that is about to sleep sets its bit, and then looks at all slots; who publishes stores READY, and then
-//!   looks at the bits; a full fence stands between on both sides. So one of the two sees the other.
-//! - B4: who takes a bit away wakes that worker, by a change of its bell. Parent and supervisor may die in between: then
-//!   there is nobody left to work for.
+//! - B3: a worker that is about to sleep sets its bit, and then looks at all slots; who publishes stores READY, and
+//!   then looks at the bits; a full fence stands between on both sides. So one of the two sees the other.
+//! - B4: who takes a bit away wakes that worker, by a change of its bell. Parent and supervisor may die in between:
+//!   then there is nobody left to work for.
 //! - B5: a worker that dies may have been the one who was woken for a task: so its supervisor wakes all the others.
 //! - B6: the index of a dead worker is used again only after its slots were settled.
 //!
@@ -57,7 +57,10 @@
 
 use crate::{
     error::RegionError,
-    pool::word::{Form, RING, State, Word},
+    pool::{
+        column::{Column, LINE, Nothing},
+        word::{Form, RING, State, Word},
+    },
     primitive::{
         AcqRel, Acquire, AtomicU32, AtomicU64, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SeqCst,
         Wake, fence, mutant, wait_any,
@@ -81,47 +84,6 @@ pub(super) enum Orders {
     Ended = 2,
     /// No worker can be started: nothing more will be done.
     Failed = 4,
-}
-
-/// Words that stand together: a cache line.
-#[repr(C, align(64))]
-pub(super) struct Line {
-    words: [AtomicU64; LINE],
-}
-
-const LINE: usize = 8;
-
-// SAFETY: atomic words, valid whatever stands in them.
-unsafe impl Shareable for Line {
-    const ROBUST: &'static [usize] = &[];
-}
-
-/// A word for each slot.
-#[derive(Clone)]
-pub(super) struct Column(Row<Line>);
-
-portable!(Column { 0 });
-
-impl Column {
-    fn new_in(region: &Region, slots: usize) -> Result<Column, RegionError> {
-        let line = || Line { words: [(); LINE].map(|()| AtomicU64::new(0)) };
-        let (_, row) = region.place_with_row(Nothing, slots.div_ceil(LINE), line)?;
-        Ok(Column(row))
-    }
-
-    #[inline]
-    pub(super) fn at(&self, slot: usize) -> &AtomicU64 {
-        &self.0[slot / LINE].words[slot % LINE]
-    }
-}
-
-/// For rows that belong to no struct.
-#[repr(C, align(64))]
-struct Nothing;
-
-// SAFETY: it has no contents.
-unsafe impl Shareable for Nothing {
-    const ROBUST: &'static [usize] = &[];
 }
 
 /// What the supervisor and the others have to say to one worker, and it to them.

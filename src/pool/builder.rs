@@ -118,8 +118,8 @@ impl PoolBuilder {
     /// What each worker does before it takes tasks. By fork it may capture what it likes: the workers have copies. By
     /// another method it must capture nothing.
     ///
-    /// A worker whose initializer fails or panics is replaced, after a pause; when so many starts in a row have failed as
-    /// [`budget`](PoolBuilder::budget) says, and no worker is ready, all tasks are told
+    /// A worker whose initializer fails or panics is replaced, after a pause; when so many starts in a row have failed
+    /// as [`budget`](PoolBuilder::budget) says, and no worker is ready, all tasks are told
     /// [`TaskError::InitFailed`](crate::TaskError::InitFailed).
     pub fn initializer<E: fmt::Display>(
         mut self,
@@ -176,15 +176,16 @@ impl PoolBuilder {
         self
     }
 
-    /// The signal that warns a task of its soft limit: SIGUSR1, unless this says otherwise. Unless the worker handles it
-    /// (by what the initializer does), it dies of it.
+    /// The signal that warns a task of its soft limit: SIGUSR1, unless this says otherwise. Unless the worker handles
+    /// it (by what the initializer does), it dies of it.
     pub fn warning(mut self, signal: i32) -> PoolBuilder {
         self.rules.warning = signal;
         self
     }
 
     /// How often a task is tried again whose worker has died: not at all, unless this says otherwise; at most 250. When
-    /// these are used up, the task fails and is not tried again. A task that is tried again may have had effects before.
+    /// these are used up, the task fails and is not tried again. A task that is tried again may have had effects
+    /// before.
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.rules.retries = retries.min(250);
         self

@@ -284,8 +284,8 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
         self
     }
 
-    /// The next value, waiting at most `timeout` for it (CLOCK_MONOTONIC, from the call; zero looks once). `None`: there
-    /// are no more; `Some(None)`: the time was up.
+    /// The next value, waiting at most `timeout` for it (CLOCK_MONOTONIC, from the call; zero looks once). `None`:
+    /// there are no more; `Some(None)`: the time was up.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Option<Result<R, TaskError>>> {
         self.next_until(Some(Deadline::after(timeout)))
     }

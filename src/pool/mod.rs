@@ -5,6 +5,7 @@
 //! | `pool`    | [`Pool`]: what its user holds                                            |
 //! | `builder` | [`PoolBuilder`]: what it is to be like; its start                        |
 //! | `board`   | the words that parent, supervisor and workers share, and the protocol    |
+//! | `column`  | a word for each slot                                                     |
 //! | `word`    | the state of a slot as one value                                         |
 //! | `site`    | the board, and where the bytes of arguments and results lie              |
 //! | `carry`   | [`Carried`]: how values become bytes                                     |
@@ -24,6 +25,7 @@
 //! - The parent: the supervisor ends with it.
 
 mod board;
+mod column;
 mod word;
 
 #[cfg(not(loom))]

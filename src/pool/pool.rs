@@ -409,7 +409,8 @@ impl Pool {
         Ok(result)
     }
 
-    /// Calls `function` with the items, and gives the values in their order, as they are asked for: each item by itself.
+    /// Calls `function` with the items, and gives the values in their order, as they are asked for: each item by
+    /// itself.
     ///
     /// The input is asked for items as they are needed: see [`Mapped::look_ahead`].
     ///

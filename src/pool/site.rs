@@ -20,8 +20,9 @@ use crate::{
     error::CodecError,
     os::map,
     pool::{
-        board::{Board, Column},
+        board::Board,
         carry::{self, Carried},
+        column::Column,
         word::{Form, Word},
     },
     primitive::Relaxed,

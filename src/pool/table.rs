@@ -16,6 +16,7 @@ use crate::{
         board::Orders,
         call,
         carry::{self, Carried},
+        column::Column,
         error::TaskError,
         keeper::{self, Death},
         site::{Failure, Side, Site, Trouble},
@@ -335,7 +336,7 @@ impl Inner {
     fn free(&self, table: &mut Table, slot: usize) {
         table.holders[slot] = Holder::Free;
         table.free.push(slot);
-        let bytes = |column: &super::board::Column| column.at(slot).load(Relaxed);
+        let bytes = |column: &Column| column.at(slot).load(Relaxed);
         let word = self.site.board.look(slot);
         let plate = self.site.board.plate as u64;
         let (argument, result) = (bytes(&self.site.board.lengths), bytes(&self.site.board.result_lengths));
