@@ -20,7 +20,7 @@ use crate::{
         table::{Inner, NoSlot, Wait, decode, decode_many},
         word::{Form, State, Word},
     },
-    primitive::Deadline,
+    primitive::{Deadline, Relaxed},
 };
 
 /// The most tasks of one batch.
@@ -67,12 +67,15 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
         chunk: usize,
         most: usize,
     ) -> Flow<'p, A, R> {
+        // Of large chunks few are enough to keep everybody at work.
+        let workers = pool.site.board.hall.workers.load(Relaxed) as usize;
+        let ahead = (8 * BATCH / chunk).max(8 * workers);
         let trampoline = if chunk == 1 { call::one::<F, A, R> } else { call::many::<F, A, R> };
         Flow {
             pool,
             function: call::number(trampoline),
             chunk,
-            most: most.clamp(1, (pool.site.board.slots() / 2).max(1)),
+            most: most.min(ahead).clamp(1, (pool.site.board.slots() / 2).max(1)),
             flights: VecDeque::new(),
             refused: VecDeque::new(),
             slots: Vec::new(),
@@ -216,6 +219,18 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
         self.pool.release(self.free.drain(..), done, failed);
     }
 
+    /// Waits for the part in that place; if it must sleep, until half of what is on its way is done.
+    fn sleep_on(&self, place: usize) -> Result<(), TaskError> {
+        let slot =
+            |place: usize| self.flights.get(place).map(|flight| flight.slot).filter(|&slot| slot != NOWHERE);
+        let Some(last) = slot(place) else { return Ok(()) };
+        if !self.pool.site.board.look(last as usize).is_settled() {
+            let middle = slot(place.max(self.flights.len() / 2)).unwrap_or(last);
+            self.pool.await_slot(middle as usize, None)?;
+        }
+        Ok(())
+    }
+
     /// All of it, in order.
     pub(super) fn run(
         mut self,
@@ -231,10 +246,7 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
                 return Ok(());
             }
             let batch = self.flights.len().min((self.most / 4).clamp(1, BATCH));
-            let last = self.flights.get(batch.saturating_sub(1)).map(|flight| flight.slot);
-            if let Some(last) = last.filter(|&last| last != NOWHERE) {
-                self.pool.await_slot(last as usize, None)?;
-            }
+            self.sleep_on(batch.saturating_sub(1))?;
             for _ in 0..batch {
                 if let Some(landed) = self.land(None)? {
                     sink(landed);
