@@ -200,6 +200,14 @@ fn what_cannot_be_sent_is_an_error() {
             "{each:?}"
         );
     }
+    // What never went is in nobody's way.
+    let small = Pool::builder().workers(1).bound(2).build().unwrap();
+    for _ in 0..5 {
+        let give = std::panic::AssertUnwindSafe(|| small.apply_async(|_: Shy| 1, Shy(2)).is_ok());
+        assert!(std::panic::catch_unwind(give).is_err());
+        assert!(small.apply_async(|_: Shy| 1, Shy(1)).is_err());
+        assert_eq!(small.apply(square, 4), Ok(16));
+    }
     // Shared objects go to children that are started, not to workers that are there.
     let refused = pool.apply(|event: Event| event.is_set(), Event::new().unwrap());
     assert!(matches!(refused, Err(TaskError::Encode { .. })), "{refused:?}");

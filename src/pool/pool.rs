@@ -1,6 +1,12 @@
 //! [`Pool`]: what its user holds.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     pool::{
@@ -18,7 +24,7 @@ use crate::{
 };
 
 /// How long a supervisor may take to end its workers when it is told to.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Worker processes that run functions, whatever dies.
 ///
@@ -118,6 +124,9 @@ impl Pool {
     /// # Errors
     /// [`TaskError::PoolClosed`], [`TaskError::Encode`], and what says that nothing will be done any more.
     ///
+    /// # Panics
+    /// When the encoding of `argument` does.
+    ///
     /// # References
     /// Python `Pool.apply_async`, whose queue has no bound.
     #[doc(alias = "submit")]
@@ -210,10 +219,12 @@ impl Pool {
         let mut slots = Vec::with_capacity(1);
         self.inner.reserve(function, 1, wait, &mut slots)?;
         let slot = slots[0];
-        if let Err(error) = self.inner.put(slot, argument, limits) {
+        // Encoding is foreign code, and may panic.
+        let put = catch_unwind(AssertUnwindSafe(|| self.inner.put(slot, argument, limits)));
+        if !matches!(put, Ok(Ok(()))) {
             self.inner.release(slots, 0, 0);
-            return Err(NoSlot::Failed(error));
         }
+        put.unwrap_or_else(|payload| resume_unwind(payload)).map_err(NoSlot::Failed)?;
         let inbox = self.inner.entrust(slot);
         self.inner.publish(&[slot]);
         Ok(Part { slot, inbox, items })
