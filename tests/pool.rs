@@ -17,8 +17,8 @@ use nix::{
     unistd::Pid,
 };
 use pshared::{
-    Atomic, Context, Event, GetTimeoutError, Limit, Pool, PoolError, PoolJoinError, TaskError, TaskLimits,
-    TryApplyError, active_children,
+    Atomic, Context, Event, GetTimeoutError, Limit, Pool, PoolBuilder, PoolError, PoolJoinError, TaskError,
+    TaskLimits, TryApplyError, active_children,
 };
 use support::{descriptors, is_asleep_in_futex, until};
 
@@ -80,6 +80,26 @@ fn nap(millis: u64) -> u64 {
 
 fn pool(workers: usize) -> Pool {
     Pool::builder().workers(workers).build().unwrap()
+}
+
+thread_local! {
+    static GATE: std::cell::RefCell<Option<Event>> = const { std::cell::RefCell::new(None) };
+}
+
+/// A pool in which [`gated`] waits until the event is set.
+fn gated_pool(builder: PoolBuilder) -> (Pool, Event) {
+    let gate = Event::new().unwrap();
+    let inherited = gate.clone();
+    let keep = move || {
+        GATE.replace(Some(inherited.clone()));
+        Ok::<(), String>(())
+    };
+    (builder.initializer(keep).build().unwrap(), gate)
+}
+
+fn gated(n: u64) -> u64 {
+    GATE.with_borrow(|gate| gate.as_ref().unwrap().wait());
+    n
 }
 
 fn chunk(items: usize) -> NonZeroUsize {
@@ -246,11 +266,12 @@ fn more_tasks_than_places_go_through() {
 }
 
 fn try_apply_never_waits() {
-    let pool = Pool::builder().workers(1).bound(2).build().unwrap();
-    let slow: Vec<_> = (0..2).map(|_| pool.apply_async(nap, 50).unwrap()).collect();
+    let (pool, gate) = gated_pool(Pool::builder().workers(1).bound(2));
+    let slow: Vec<_> = (0..2).map(|n| pool.apply_async(gated, n).unwrap()).collect();
     let Err(TryApplyError::Full(back)) = pool.try_apply_async(square, 3) else { panic!("there is no room") };
     assert_eq!(back, 3);
-    slow.into_iter().for_each(|result| assert_eq!(result.get(), Ok(50)));
+    gate.set();
+    slow.into_iter().zip(0..).for_each(|(result, n)| assert_eq!(result.get(), Ok(n)));
     assert_eq!(pool.try_apply_async(square, back).unwrap().get(), Ok(9));
     pool.close();
     let refused = pool.try_apply_async(square, 3);
@@ -269,21 +290,23 @@ fn a_value_that_nobody_asks_for_is_in_nobodys_way() {
 }
 
 fn get_with_a_limit_lets_the_task_go_on() {
-    let pool = pool(1);
-    let slow = pool.apply_async(nap, 100).unwrap();
+    let (pool, gate) = gated_pool(Pool::builder().workers(1));
+    let slow = pool.apply_async(gated, 7).unwrap();
     let before = Instant::now();
     let Err(GetTimeoutError::TimedOut(slow)) = slow.get_timeout(Duration::from_millis(10)) else {
         panic!("it cannot be done");
     };
     assert!(before.elapsed() >= Duration::from_millis(10));
     assert!(!slow.is_ready() && !slow.wait_timeout(Duration::ZERO));
-    assert_eq!(slow.get_timeout(Duration::from_secs(60)).unwrap(), 100);
+    gate.set();
+    assert_eq!(slow.get_timeout(Duration::from_secs(60)).unwrap(), 7);
 }
 
 fn tasks_begin_in_their_order() {
-    let pool = pool(1);
-    let first = pool.apply_async(nap, 20).unwrap();
+    let (pool, gate) = gated_pool(Pool::builder().workers(1));
+    let first = pool.apply_async(gated, 20).unwrap();
     let times: Vec<_> = (0..50).map(|_| pool.apply_async(|()| now(), ()).unwrap()).collect();
+    gate.set();
     assert_eq!(first.get(), Ok(20));
     let times: Vec<u64> = times.into_iter().map(|time| time.get().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
@@ -298,13 +321,15 @@ fn now() -> u64 {
 }
 
 fn what_is_queued_can_be_cancelled() {
-    let pool = pool(1);
-    let first = pool.apply_async(nap, 50).unwrap();
+    let (pool, gate) = gated_pool(Pool::builder().workers(1));
+    let first = pool.apply_async(gated, 50).unwrap();
+    until(|| pool.stats().running == 1);
     let second = pool.apply_async(nap, 60_000).unwrap();
     let third = pool.apply_async(square, 3).unwrap();
     assert!(second.cancel());
     assert!(second.is_ready());
     assert_eq!(second.get(), Err(TaskError::Cancelled));
+    gate.set();
     assert_eq!((first.get(), third.get()), (Ok(50), Ok(9)));
     let done = pool.apply_async(square, 4).unwrap();
     done.wait();
@@ -350,12 +375,12 @@ fn hard_limits_kill_and_soft_ones_warn() {
         unsafe { libc::signal(libc::SIGUSR2, warned as *const () as libc::sighandler_t) };
         Ok::<(), String>(())
     };
-    let limits = TaskLimits::new().hard(Duration::from_millis(60));
+    let limits = TaskLimits::new().hard(Duration::from_millis(500));
     let pool =
         Pool::builder().workers(2).limits(limits).warning(libc::SIGUSR2).initializer(warn).build().unwrap();
     let before = Instant::now();
     assert_eq!(pool.apply(nap, 60_000), Err(TaskError::TimedOut));
-    assert!(before.elapsed() >= Duration::from_millis(60));
+    assert!(before.elapsed() >= Duration::from_millis(500));
     assert_eq!(pool.apply(nap, 1), Ok(1));
     let all = pool.map_each(nap, [1, 60_000, 2, 60_000]).unwrap();
     assert_eq!(all, [Ok(1), Err(TaskError::TimedOut), Ok(2), Err(TaskError::TimedOut)]);
@@ -368,10 +393,13 @@ fn hard_limits_kill_and_soft_ones_warn() {
 }
 
 fn a_deadline_counts_from_the_submission() {
-    let pool = pool(1);
+    let (pool, gate) = gated_pool(Pool::builder().workers(1));
     let limits = TaskLimits::new().deadline(Duration::from_millis(50));
-    let first = pool.apply_async(nap, 100).unwrap();
+    let first = pool.apply_async(gated, 100).unwrap();
+    until(|| pool.stats().running == 1);
     let late = pool.apply_async_within(limits, nap, 0).unwrap();
+    thread::sleep(Duration::from_millis(60));
+    gate.set();
     assert_eq!((first.get(), late.get()), (Ok(100), Err(TaskError::TimedOut)));
     assert_eq!(pool.stats().deaths, 0, "it was not begun");
     let long = pool.apply_async_within(limits, nap, 60_000).unwrap();
@@ -421,12 +449,11 @@ fn workers_that_have_grown_are_replaced() {
 }
 
 fn idle_workers_leave_and_come_back() {
-    let pool = Pool::builder().workers(4).idle_shrink(Duration::from_millis(10), 1).build().unwrap();
+    let (pool, gate) = gated_pool(Pool::builder().workers(4).idle_shrink(Duration::from_millis(10), 1));
     until(|| pool.stats().workers.len() == 1);
-    let event = Event::new().unwrap();
-    drop(event);
-    let slow: Vec<_> = (0..4).map(|_| pool.apply_async(nap, 200).unwrap()).collect();
+    let slow: Vec<_> = (0..4).map(|_| pool.apply_async(gated, 200).unwrap()).collect();
     until(|| pool.stats().running == 4);
+    gate.set();
     slow.into_iter().for_each(|result| assert_eq!(result.get(), Ok(200)));
     until(|| pool.stats().workers.len() == 1);
     assert_eq!(pool.apply(square, 2), Ok(4));
@@ -434,11 +461,12 @@ fn idle_workers_leave_and_come_back() {
 }
 
 fn a_pool_grows_and_shrinks() {
-    let pool = pool(1);
+    let (pool, gate) = gated_pool(Pool::builder().workers(1));
     pool.resize(4).unwrap();
-    let slow: Vec<_> = (0..4).map(|_| pool.apply_async(nap, 100).unwrap()).collect();
+    let slow: Vec<_> = (0..4).map(|_| pool.apply_async(gated, 100).unwrap()).collect();
     until(|| pool.stats().running == 4);
     pool.resize(2).unwrap();
+    gate.set();
     assert_eq!(pool.workers(), 2);
     slow.into_iter().for_each(|result| assert_eq!(result.get(), Ok(100)));
     until(|| pool.stats().workers.len() == 2);
@@ -654,9 +682,14 @@ fn an_input_that_panics_is_an_error_in_its_place() {
 }
 
 fn a_lazy_map_can_be_asked_for_a_while() {
-    let pool = pool(1);
-    for mut values in [pool.imap(nap, [50, 1]), pool.imap_unordered(nap, [50, 1])] {
+    for ordered in [true, false] {
+        let (pool, gate) = gated_pool(Pool::builder().workers(1));
+        let mut values = match ordered {
+            true => pool.imap(gated, [50, 1]),
+            false => pool.imap_unordered(gated, [50, 1]),
+        };
         assert_eq!(values.next_timeout(Duration::from_millis(1)), Some(None));
+        gate.set();
         assert_eq!(values.next_timeout(Duration::from_secs(60)), Some(Some(Ok(50))));
         assert_eq!(values.next(), Some(Ok(1)));
         assert_eq!(values.next_timeout(Duration::ZERO), None);
@@ -664,9 +697,13 @@ fn a_lazy_map_can_be_asked_for_a_while() {
 }
 
 fn unordered_values_come_as_they_are_done() {
-    let pool = pool(2);
-    let values: Vec<u64> = pool.imap_unordered(nap, [300, 1, 2]).map(Result::unwrap).collect();
-    assert_eq!(values, [1, 2, 300]);
+    let (pool, gate) = gated_pool(Pool::builder().workers(2));
+    let some_wait = |n: u64| if n > 2 { gated(n) } else { n };
+    let mut values = pool.imap_unordered(some_wait, [300, 1, 2]).map(Result::unwrap);
+    let mut first = [values.next().unwrap(), values.next().unwrap()];
+    first.sort();
+    gate.set();
+    assert_eq!((first, values.next(), values.next()), ([1, 2], Some(300), None));
 }
 
 fn a_copy_of_a_pool_is_inert() {
@@ -704,19 +741,19 @@ fn sizes_that_cannot_be_are_refused() {
 
 /// Whoever waits sleeps in the kernel, without a limit.
 fn waits_sleep() {
-    let pool = pool(2);
+    let (pool, gate) = gated_pool(Pool::builder().workers(2));
     until(|| pool.stats().workers.len() == 2);
     let all_asleep = || {
         let workers = pool.stats().workers;
         workers.iter().filter(|worker| is_asleep_in_futex(Pid::from_raw(worker.pid as i32))).count()
     };
     until(|| all_asleep() == 2);
-    let held = pool.apply_async(nap, 200).unwrap();
+    let held = pool.apply_async(gated, 200).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             until(|| is_asleep_in_futex(Pid::this()));
             assert!(!held.is_ready());
-            until(|| all_asleep() == 1);
+            gate.set();
         });
         held.wait();
     });

@@ -15,7 +15,9 @@ use std::{
 };
 
 use nix::{libc, unistd::Pid};
-use pshared::{Atomic, Context, GetTimeoutError, Pool, PoolJoinError, TaskError, active_children};
+use pshared::{
+    Atomic, Context, Event, GetTimeoutError, Pool, PoolBuilder, PoolJoinError, TaskError, active_children,
+};
 use support::until;
 
 fn main() -> ExitCode {
@@ -82,6 +84,26 @@ fn by_each_method(test: impl Fn(Pool)) {
     for context in [Context::fork(), server] {
         test(Pool::builder().workers(4).context(&context).build().unwrap());
     }
+}
+
+thread_local! {
+    static GATE: std::cell::RefCell<Option<Event>> = const { std::cell::RefCell::new(None) };
+}
+
+/// A pool in which [`gated`] waits until the event is set.
+fn gated_pool(builder: PoolBuilder) -> (Pool, Event) {
+    let gate = Event::new().unwrap();
+    let inherited = gate.clone();
+    let keep = move || {
+        GATE.replace(Some(inherited.clone()));
+        Ok::<(), String>(())
+    };
+    (builder.initializer(keep).build().unwrap(), gate)
+}
+
+fn gated(n: u64) -> u64 {
+    GATE.with_borrow(|gate| gate.as_ref().unwrap().wait());
+    n
 }
 
 fn chunk(items: usize) -> NonZeroUsize {
@@ -195,13 +217,13 @@ fn results_begun_early_come() {
 
 /// `_TestPool.test_async_timeout`.
 fn a_result_that_is_late_can_be_waited_for_again() {
-    by_each_method(|pool| {
-        let result = pool.apply_async(square_after, (6, 200)).unwrap();
-        let Err(GetTimeoutError::TimedOut(result)) = result.get_timeout(Duration::from_millis(1)) else {
-            panic!("it cannot be there");
-        };
-        assert_eq!(result.get(), Ok(36));
-    });
+    let (pool, gate) = gated_pool(Pool::builder().workers(4));
+    let result = pool.apply_async(gated, 36).unwrap();
+    let Err(GetTimeoutError::TimedOut(result)) = result.get_timeout(Duration::from_millis(1)) else {
+        panic!("it cannot be there");
+    };
+    gate.set();
+    assert_eq!(result.get(), Ok(36));
 }
 
 /// `_TestPool.test_imap`.
@@ -451,12 +473,13 @@ fn executors_submit_and_map() {
 
 /// `ExecutorTest.test_map_timeout`.
 fn executors_time_out() {
-    by_each_method(|pool| {
-        let mut values = pool.imap(square_after, [(0, 0), (1, 0), (2, 500)]);
-        assert_eq!((values.next(), values.next()), (Some(Ok(0)), Some(Ok(1))));
-        assert_eq!(values.next_timeout(Duration::from_millis(5)), Some(None));
-        assert_eq!(values.next(), Some(Ok(4)));
-    });
+    let (pool, gate) = gated_pool(Pool::builder().workers(4));
+    let last_waits = |n: u64| if n == 2 { gated(n) } else { n };
+    let mut values = pool.imap(last_waits, 0..3);
+    assert_eq!((values.next(), values.next()), (Some(Ok(0)), Some(Ok(1))));
+    assert_eq!(values.next_timeout(Duration::from_millis(5)), Some(None));
+    gate.set();
+    assert_eq!(values.next(), Some(Ok(2)));
 }
 
 /// `ExecutorShutdownTest.test_hang_issue12364`, `test_cancel_futures`.
@@ -521,11 +544,13 @@ fn executors_replace_workers_after_so_many_tasks() {
 
 /// `FutureTests.test_cancel`, `test_done`.
 fn executors_tell_what_was_cancelled() {
-    let pool = Pool::builder().workers(1).build().unwrap();
-    let busy = pool.apply_async(square_after, (1, 50)).unwrap();
+    let (pool, gate) = gated_pool(Pool::builder().workers(1));
+    let busy = pool.apply_async(gated, 1).unwrap();
+    until(|| pool.stats().running == 1);
     let waiting = pool.apply_async(square, 2).unwrap();
     assert!(waiting.cancel() && !waiting.cancel());
     assert!(waiting.is_ready() && !busy.is_ready());
+    gate.set();
     assert_eq!((waiting.get(), busy.get()), (Err(TaskError::Cancelled), Ok(1)));
 }
 
