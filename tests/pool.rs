@@ -274,8 +274,11 @@ fn try_apply_never_waits() {
     slow.into_iter().zip(0..).for_each(|(result, n)| assert_eq!(result.get(), Ok(n)));
     assert_eq!(pool.try_apply_async(square, back).unwrap().get(), Ok(9));
     pool.close();
-    let refused = pool.try_apply_async(square, 3);
-    assert!(matches!(refused, Err(TryApplyError::Failed(TaskError::PoolClosed))));
+    for _ in 0..2 {
+        let refused = pool.try_apply_async(square, 3);
+        assert!(matches!(refused, Err(TryApplyError::Failed(TaskError::PoolClosed))));
+        pool.join().unwrap();
+    }
 }
 
 fn a_value_that_nobody_asks_for_is_in_nobodys_way() {

@@ -13,6 +13,7 @@
 //! | `keeper`  | the supervisor: starts workers, buries them, kills for limits            |
 //! | `worker`  | a worker's life                                                          |
 //! | `table`   | the parent's side: free slots, who waits for what                        |
+//! | `outcome` | what a settled slot says                                                 |
 //! | `flow`    | maps; [`Mapped`]: the iterators                                          |
 //! | `result`  | [`AsyncResult`]                                                          |
 //! | `stats`   | [`PoolStats`]                                                            |
@@ -40,6 +41,8 @@ mod error;
 mod flow;
 #[cfg(not(loom))]
 mod keeper;
+#[cfg(not(loom))]
+mod outcome;
 // The module's namesake is its main type; the folder holds its parts.
 #[cfg(not(loom))]
 #[allow(clippy::module_inception, reason = "pool/pool.rs is where everybody looks for Pool")]

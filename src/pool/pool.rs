@@ -16,9 +16,10 @@ use crate::{
         carry::Carried,
         error::{PoolError, PoolJoinError, TaskError, TryApplyError},
         flow::{Flow, Landed, Mapped},
+        outcome::{decode, decode_many},
         result::{AsyncResult, Part, Whole},
         stats::PoolStats,
-        table::{Inner, NoSlot, Stage, TaskLimits, Wait, decode, decode_many},
+        table::{Inner, NoSlot, Stage, TaskLimits, Wait},
     },
     primitive::{Deadline, Release},
 };
@@ -136,10 +137,7 @@ impl Pool {
         A: Carried,
         R: Carried,
     {
-        self.submit(function, &argument, None, Wait::Forever).map_err(|refused| match refused {
-            NoSlot::Full => TaskError::PoolClosed,
-            NoSlot::Failed(error) => error,
-        })
+        self.submit(function, &argument, None, Wait::Forever).map_err(TaskError::from)
     }
 
     /// The same, within limits of its own.
@@ -157,10 +155,7 @@ impl Pool {
         A: Carried,
         R: Carried,
     {
-        self.submit(function, &argument, Some(limits), Wait::Forever).map_err(|refused| match refused {
-            NoSlot::Full => TaskError::PoolClosed,
-            NoSlot::Failed(error) => error,
-        })
+        self.submit(function, &argument, Some(limits), Wait::Forever).map_err(TaskError::from)
     }
 
     /// As [`apply_async`](Pool::apply_async), if that needs no waiting.
@@ -408,10 +403,7 @@ impl Pool {
                 Ok(part) => part,
                 Err(refused) => {
                     result.cancel();
-                    return Err(match refused {
-                        NoSlot::Failed(error) => error,
-                        NoSlot::Full => TaskError::PoolClosed,
-                    });
+                    return Err(refused.into());
                 }
             };
             result.add(part);
