@@ -41,7 +41,7 @@ use crate::{
         meets_heavy_fences, mutant, owned_here, spin_hint,
     },
     queue::{
-        claim::{Claim, Fate, NotClaimed, claimant, is_ours},
+        claim::{Bed, Claim, Fate, NotClaimed, claimant, is_ours},
         ends::Landing,
         frame::HEADER,
     },
@@ -339,6 +339,9 @@ impl<const SENDS: bool> Side<SENDS> {
             if self.calm == CALM {
                 self.theirs().claim.relax();
             }
+        } else if self.theirs().claim.is_careful() {
+            // Since `watch`.
+            self.calm = 0;
         }
         Ok(true)
     }
@@ -374,6 +377,23 @@ impl<const SENDS: bool> Side<SENDS> {
         // ORDERING: Relaxed: fenced by `announce`, and the caller looks again.
         let quiet = || theirs.place.load(Relaxed) == seen;
         theirs.claim.sleep(word, quiet, deadline) == Wake::TimedOut
+    }
+
+    /// What to sleep on, for whoever waits for several things; nothing if the other end has moved or is gone, or if our
+    /// end is not the calling thread's.
+    pub(crate) fn watch(&self) -> Option<Bed<'_>> {
+        let (theirs, seen) = (self.theirs(), self.other.pack());
+        // ORDERING: Relaxed: fenced by `announce`, and whoever finds something looks again.
+        let quiet = || theirs.place.load(Relaxed) == seen;
+        loop {
+            let Fate::There(word) = theirs.claim.judge() else { return None };
+            if !self.is_ours() || self.own.position != self.other.position || !quiet() {
+                return None;
+            }
+            if let Some(bed) = theirs.claim.watch(word, quiet) {
+                return Some(bed);
+            }
+        }
     }
 
     /// Looks for a little while whether the other end moves.
