@@ -206,7 +206,7 @@ impl PoolBuilder {
     }
 
     /// How many tasks, or chunks, can be under way at one time, those included whose values nobody has asked for: 4096
-    /// unless this says otherwise; rounded up to a power of two. Each takes 72 bytes, and twice those of
+    /// unless this says otherwise; rounded up to a power of two. Each takes 80 bytes, and twice those of
     /// [`inline`](PoolBuilder::inline).
     pub fn bound(mut self, tasks: usize) -> PoolBuilder {
         self.bound = tasks;
