@@ -13,7 +13,7 @@
 //! Imports go one way, and `error` stands below all:
 //!
 //! ```text
-//! process -> queue, pipe, value -> sync -> region -> primitive -> os
+//! pool -> process -> queue, pipe, value -> sync -> region -> primitive -> os
 //! ```
 //!
 //! | room        | what it knows                                                                              |
@@ -26,6 +26,7 @@
 //! | `queue`     | doorbell, ring, ends, [`Queue`](crate::Queue); leases, [`JoinableQueue`](crate::JoinableQueue) |
 //! | `pipe`      | [`pipe`](crate::pipe), [`duplex`](crate::duplex): sockets, each its first user's           |
 //! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): start, watch, reap               |
+//! | `pool`      | [`Pool`](crate::Pool): a supervisor, its workers, the board on which tasks lie             |
 //!
 //! # Vocabulary
 //! - *owner*, *waiters*, *owner died*, *consistent*: as POSIX says of robust mutexes.
@@ -116,6 +117,12 @@
 //! - **Parent's end** (`process/watch.rs`). PR_SET_PDEATHSIG with SIGKILL where the main thread forked, whose end is
 //!   the process's; where another thread did, with a signal whose handler asks getppid, since that thread may end
 //!   first. Set before user code, and then checked against the number that the parent had before the fork.
+//! - **Pool** (`pool/board.rs`, `pool/keeper.rs`). A task lies in a slot, whose word says how far it has come: a claim
+//!   is one exchange that names the worker, a commit one swap. So a dead worker's task is found by looking, and its
+//!   supervisor, which alone reaps it, decides about it, rings for it, and wakes the others. Queue and cursor are
+//!   hints. Who waits for a task sets a bit in the word that the commit swaps: nobody rings for nobody.
+//! - **Cancelling, and time limits** (`pool/keeper.rs`). A worker is stopped, looked at, and only then killed: so it
+//!   dies for the task that was meant, and for no other.
 //! - **Children** (`process/here.rs`). A list of this process, behind a pointer tagged with the lineage: a forked copy
 //!   makes its own and asks for no lock. A child stays on it until its end was read, which every start, drop and look
 //!   does for whoever has ended; so no handle that is held, or forgotten, is a zombie for long.
@@ -189,6 +196,11 @@
 //! | `pipe.greeted`                | a greeting of the dead, an end that is nobody's | the other end forgets it            |
 //! | `pipe.owned`                  | an end of the dead                             | the other end has the pidfd          |
 //! | `pipe.looked`                 | a copy of a message in a dead process          | nobody: its end has gone             |
+//! | `pool.looked`                 | tasks that the cursor has passed               | whoever is idle looks everywhere     |
+//! | `pool.taken`, `pool.written`  | a task TAKEN by the dead                       | its supervisor settles it            |
+//! | `pool.committed`              | a settled task, and nobody rung for            | its supervisor rings                 |
+//! | `pool.resting`                | a sleeper's bit of the dead                    | its supervisor takes it away         |
+//! | `pool.woken`                  | a wake spent on the dead                       | its supervisor wakes the others      |
 //! | `server.asked`                | a request, and no child                         | the asker sends it to another server  |
 //! | `server.born`                 | a child, and no answer                          | the asker finds its number in the word |
 //! | `ends.sending`, `ends.receiving`, `ends.waiting` | an end's lock held by the dead | the kernel hands it to the next      |
@@ -215,6 +227,9 @@
 //!   again instead. And its bell is no half of the word that commits: the claim, which tells of deaths, is bell enough.
 //! - Closed is a bit of the tail's doorbell, not a word beside it: no exchange can commit after it. Only a sender that
 //!   waits for room sleeps on two words.
+//! - A pool has no lane for each worker: slots that any worker may take need no dispatcher, and a dead worker's are
+//!   found by its name in them. Arguments and results beyond a slot's own bytes lie in a sparse memfd, at the slot's
+//!   place, so nothing is allocated that a death could leak.
 //! - A fork server's children are children of who asked, by a clone that libc does not offer; the sketch had it pass on
 //!   statuses, which its death would lose, and its children would have needed a second watch.
 //!

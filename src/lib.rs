@@ -20,6 +20,7 @@
 //! | to wait for any of several        | [`wait_any`]                                                     |
 //! | a process to run it in            | [`Process`]; by another start method [`Context`]                 |
 //! | processes that are to go on       | [`Supervisor`]                                                   |
+//! | processes to run functions in     | [`Pool`]                                                         |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
 //!
 //! Objects made by `new` are inherited by children that are forked afterwards. A clone is another handle to the same
@@ -39,6 +40,7 @@ mod error;
 mod os;
 #[cfg(not(loom))]
 mod pipe;
+mod pool;
 mod primitive;
 #[cfg(not(loom))]
 mod process;
@@ -55,6 +57,11 @@ pub use error::{
 };
 #[cfg(not(loom))]
 pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
+#[cfg(not(loom))]
+pub use pool::{
+    AsyncResult, Carried, GetTimeoutError, Mapped, Pool, PoolBuilder, PoolError, PoolJoinError, PoolStats,
+    TaskError, TaskLimits, TryApplyError, WorkerStats,
+};
 pub use primitive::Deadline;
 #[cfg(any(loom, mutants))]
 #[doc(hidden)]

@@ -50,7 +50,7 @@ fn told(name: &str, input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const QUIET: [(&str, &str); 12] = [
+const QUIET: [(&str, &str); 13] = [
     ("cache_by_pid", "opened by MainProcess\nopened by Process-1\nopened by MainProcess\n"),
     ("list_by_queue", "(42, None, \"hello\")\n"),
     ("million_bytes", "joined, sent: true, then 1000000 bytes read\n"),
@@ -58,6 +58,13 @@ const QUIET: [(&str, &str); 12] = [
     (
         "outlives",
         "the parent exited with 0\nthe survivor saw its parent end\nthe other said 0 bytes and ended\n",
+    ),
+    (
+        "pool",
+        "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]\n\
+         in any order, sorted here: [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]\n400\n\
+         at most four workers: true, none of them us: true\nwe lacked patience, and got no value\n\
+         for the moment, the pool remains available: 144\nnow the pool is gone: true\n",
     ),
     ("reap_by_polling", "all went well: true\n"),
     ("reap_on_end", "child 1 exited with 1\nchild 2 exited with 2\nchild 3 exited with 3\n"),

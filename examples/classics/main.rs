@@ -9,6 +9,7 @@ mod million_bytes;
 mod no_zombies;
 mod one_lock;
 mod outlives;
+mod pool;
 mod reap_by_polling;
 mod reap_on_end;
 mod shared_value;
@@ -26,7 +27,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// A name, and what it runs.
 type Classic = (&'static str, fn() -> Outcome);
 
-const CLASSICS: [Classic; 15] = [
+const CLASSICS: [Classic; 16] = [
     ("cache_by_pid", cache_by_pid::run),
     ("empty_stdin", empty_stdin::run),
     ("list_by_queue", list_by_queue::run),
@@ -34,6 +35,7 @@ const CLASSICS: [Classic; 15] = [
     ("no_zombies", no_zombies::run),
     ("one_lock", one_lock::run),
     ("outlives", outlives::run),
+    ("pool", pool::run),
     ("reap_by_polling", reap_by_polling::run),
     ("reap_on_end", reap_on_end::run),
     ("shared_value", shared_value::run),

@@ -64,6 +64,17 @@ impl Deadline {
         Duration::new(secs.unsigned_abs(), nanos as u32)
     }
 
+    /// Nanoseconds since the clock began, for what is shared; 0 is kept for "never".
+    pub(crate) fn as_nanos(&self) -> u64 {
+        (self.secs as u64).saturating_mul(NANOS_PER_SEC as u64).saturating_add(self.nanos as u64).max(1)
+    }
+
+    /// The way back.
+    pub(crate) fn from_nanos(nanos: u64) -> Deadline {
+        let per_sec = NANOS_PER_SEC as u64;
+        Deadline { secs: (nanos / per_sec) as i64, nanos: (nanos % per_sec) as i64 }
+    }
+
     /// The form in which the kernel takes it.
     pub(crate) fn as_timespec(&self) -> libc::timespec {
         libc::timespec { tv_sec: self.secs, tv_nsec: self.nanos }

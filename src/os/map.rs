@@ -76,6 +76,17 @@ pub(crate) fn growing_memfd(name: &CStr) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
 }
 
+/// How long a file of this process may become.
+pub(crate) fn longest_file() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_FSIZE)?.0.min(i64::MAX as u64))
+}
+
+/// Gives the pages of a range back: it reads as zeroes from now on.
+pub(crate) fn punch(file: &File, start: u64, length: u64) -> io::Result<()> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    Ok(fallocate(file, flags, start as libc::off_t, length as libc::off_t)?)
+}
+
 /// Maps the first `size` bytes of `fd`, readable, writable and shared.
 pub(crate) fn map_shared(fd: &OwnedFd, size: usize) -> Result<MmapRaw, Refusal> {
     MmapOptions::new().len(size).map_raw(fd.as_raw_fd()).map_err(|source| Refusal {

@@ -65,6 +65,23 @@ pub(crate) fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Waits until a child that was sent SIGSTOP has stopped; false if it has ended instead. Takes no end away.
+pub(crate) fn wait_stopped(process: BorrowedFd<'_>) -> io::Result<bool> {
+    loop {
+        // SAFETY: an all-zero siginfo is a valid one; a descriptor that we hold.
+        let (result, info) = unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+            (libc::waitid(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, &mut info, flags), info)
+        };
+        match Errno::result(result) {
+            Ok(_) => return Ok(info.si_code == libc::CLD_STOPPED),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Sends `signal`; false when the process has been reaped already. A zombie takes every signal and feels none.
 pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<bool> {
     // SAFETY: a descriptor we hold, a number that the kernel checks, no siginfo, no flags.

@@ -188,6 +188,20 @@ pub enum Mutant {
     CommitBeforeRecord,
     /// Who waits at a channel looks for records first, and then whether the other end is gone.
     DrainedBeforeJudged,
+    /// Who gives a pool a task wakes no worker.
+    TaskUntold,
+    /// A worker of a pool looks for tasks before it says that it is about to sleep, and not afterwards.
+    LooksBeforeItRests,
+    /// A worker takes a task by a store.
+    TakenByStore,
+    /// The commit of a task's result is Relaxed.
+    RelaxedResult,
+    /// Who commits a task's result does not ring for whoever waits for it.
+    ResultUnrung,
+    /// The tasks of a dead worker stay its own.
+    DeadKeepTasks,
+    /// Nobody rings for a dead worker.
+    DeathUnrung,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::libc;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::SpawnError,
@@ -56,7 +56,7 @@ impl From<PipeWriter> for Stream {
 ///
 /// # References
 /// setrlimit(2); Python `resource.setrlimit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Limit {
     /// Bytes of address space.

@@ -269,6 +269,15 @@ impl Child {
         self.wait()
     }
 
+    /// Waits for its end, and after `grace` ends it: SIGKILL.
+    pub(crate) fn shutdown_after(&self, grace: Duration) -> io::Result<ExitStatus> {
+        if let Some(status) = self.wait_timeout(grace)? {
+            return Ok(status);
+        }
+        self.kill()?;
+        self.wait()
+    }
+
     /// Ends the process and all its descendants: SIGKILL. Says how many processes there were, 0 if it had ended.
     ///
     /// All of them are stopped first, parents before their children, so that none can start another unseen. A

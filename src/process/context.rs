@@ -100,6 +100,11 @@ impl Context {
         Ok(Context(Method::ForkServer(Server::start(Some(preload))?)))
     }
 
+    /// Whether children are copies of this process.
+    pub(crate) fn is_fork(&self) -> bool {
+        matches!(self.0, Method::Fork)
+    }
+
     /// Starts a child that runs `function` with `argument`.
     ///
     /// By [`spawn`](Context::spawn), waits until the child has come to [`init`](crate::init).

@@ -178,7 +178,7 @@ fn remember_panics() {
 
 impl Panic {
     /// From what was caught. The hook knows the place, unless it last saw another panic.
-    fn new(payload: &(dyn Any + Send)) -> Panic {
+    pub(crate) fn new(payload: &(dyn Any + Send)) -> Panic {
         let message = text(payload);
         let seen = LAST.try_with(|last| last.take()).ok().flatten();
         let location = seen.filter(|seen| seen.message == message).and_then(|seen| seen.location);

@@ -77,6 +77,7 @@ pub use function::Function;
 pub use handle::{OnDrop, Process};
 pub use hooks::{Finalizer, after_fork};
 pub use reaper::{Reaped, Reaper, reap_now};
+pub(crate) use record::Panic;
 pub use reexec::init;
 pub use scope::{Scope, ScopeError, scope};
 pub use supervisor::{Failure, Strategy, SuperviseError, Supervised, Supervisor};

@@ -41,6 +41,11 @@ impl Usage {
 }
 
 impl Usage {
+    /// What a living process has used, whose number is not used again while this is asked.
+    pub(crate) fn of_process(pid: u32) -> io::Result<Usage> {
+        Usage::of_living(Pid::from_raw(pid as i32))
+    }
+
     /// What a living process of that number has used, as /proc tells it. Its own only: what its children used is added
     /// when it is reaped. Blocks are 0 where its I/O is not ours to see.
     pub(super) fn of_living(pid: Pid) -> io::Result<Usage> {

@@ -203,6 +203,11 @@ impl Process {
         }
     }
 
+    /// One that another has started, and that this process traces.
+    pub fn of_another(pid: Pid) -> Process {
+        Process { pid, ended: None }
+    }
+
     pub fn pid(&self) -> Pid {
         self.pid
     }

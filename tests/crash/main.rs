@@ -45,6 +45,8 @@ mod peers;
 #[cfg(target_arch = "x86_64")]
 mod pipe;
 #[cfg(target_arch = "x86_64")]
+mod pool;
+#[cfg(target_arch = "x86_64")]
 mod post;
 #[cfg(target_arch = "x86_64")]
 mod queue;

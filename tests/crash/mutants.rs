@@ -160,6 +160,9 @@ mod hunting {
         caught_by(Mutant::PipeUngreeted, &["Connection::send: first use, receiver asleep"]),
         caught_by(Mutant::PipeOwnerUnwatched, &["Connection::send: first use, receiver asleep"]),
         caught_by(Mutant::PipeClosedQuietly, &["drop of a connection: receiver asleep"]),
+        caught_by(Mutant::DeathUnrung, &["Pool worker: gives a result, parent asleep"]),
+        caught_by(Mutant::DeadKeepTasks, &["Pool worker: gives a result, takes the next"]),
+        caught_by(Mutant::TaskUntold, &["Pool worker: woken for a task, another asleep"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

@@ -32,8 +32,10 @@ use std::{
     time::Instant,
 };
 
+use nix::unistd::Pid;
+
 use crate::{
-    board::board,
+    board::{CELLS, board, count},
     company::{Body, Companion, Company, Moment},
     trace::{Guide, Place, Site, Traced, is_shared_step},
 };
@@ -56,6 +58,21 @@ pub enum Enters {
     Awake,
     /// Inside its operation, when it is woken from its first sleep.
     Woken,
+    /// As awake, and it is a process that a companion has started: its number is in the last cell of the board. What
+    /// is called the victim's body is run by the harness, and lets it go to its mark.
+    Found,
+    /// The same, woken.
+    FoundWoken,
+}
+
+impl Enters {
+    fn is_woken(self) -> bool {
+        matches!(self, Enters::Woken | Enters::FoundWoken)
+    }
+
+    fn is_found(self) -> bool {
+        matches!(self, Enters::Found | Enters::FoundWoken)
+    }
 }
 
 /// One operation in one company.
@@ -344,8 +361,11 @@ impl Trial {
     ) -> Result<End, String> {
         let [way, heirs_way] = guides.each_ref().map(Option::as_ref);
         self.company.act(Moment::Opening)?;
-        let victim = self.victim.insert(Traced::start(body));
-        if enters == Enters::Woken {
+        let victim = self.victim.insert(match enters.is_found() {
+            true => Traced::attach(Pid::from_raw(count(CELLS - 1) as i32), body),
+            false => Traced::start(body),
+        });
+        if enters.is_woken() {
             victim.run_to_sleep()?;
         }
         self.company.act(Moment::Mark)?;
@@ -358,7 +378,7 @@ impl Trial {
             }
         }
         self.company.act(Moment::Ready)?;
-        if enters == Enters::Woken {
+        if enters.is_woken() {
             self.company.act(Moment::Wake)?;
             victim.is_woken()?;
         }

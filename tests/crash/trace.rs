@@ -38,8 +38,9 @@ pub fn stepped<T>(operation: impl FnOnce() -> T) -> T {
     result
 }
 
+/// A mark by itself, for a process that is [attached](Traced::attach) to before it comes there.
 #[inline(always)]
-fn mark() {
+pub fn mark() {
     // SAFETY: a breakpoint: the tracer, which every caller has, goes on behind it.
     unsafe { asm!("int3") }
 }
@@ -91,6 +92,26 @@ impl Traced {
         traced.stops_by(Signal::SIGSTOP);
         let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
         ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
+        ptrace::cont(traced.pid(), None).expect("PTRACE_CONT");
+        traced.stops_by(Signal::SIGTRAP);
+        traced.look();
+        traced.starts_here();
+        traced
+    }
+
+    /// Takes hold of a process that another has started, calls `go`, and lets it run to its first mark.
+    ///
+    /// # Panics
+    /// If it gets there in no way that a healthy body could.
+    pub fn attach(pid: Pid, go: Body) -> Traced {
+        ptrace::attach(pid).expect("PTRACE_ATTACH");
+        let process = Process::of_another(pid);
+        let mut traced =
+            Traced { process, place: Place::Inside, way: vec![], awake: 0, slept: false, let_go: false };
+        traced.stops_by(Signal::SIGSTOP);
+        let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
+        ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
+        go();
         ptrace::cont(traced.pid(), None).expect("PTRACE_CONT");
         traced.stops_by(Signal::SIGTRAP);
         traced.look();
