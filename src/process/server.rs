@@ -305,7 +305,7 @@ fn serve(terms: Terms) -> Result<(), String> {
             unsafe { fork::fork_for_parent(number, tid) }.map(|side| (side, files))
         });
         match forked {
-            Ok((Side::Child(_), files)) => {
+            Ok((Side::Child, files)) => {
                 primitive::after_fork_in_child();
                 drop(socket);
                 let _ = newborn::restore(libc::SIGINT, interrupt);

@@ -196,11 +196,13 @@ fn run(test: fn()) -> ! {
     unsafe { libc::_exit(if passed { 0 } else { 1 }) }
 }
 
-/// The descriptors of the thread's arena, which live as long as the thread.
+/// The descriptors that the crate keeps: the thread's arena, as long as the thread lives, and the memfd that waits for
+/// the next child's value.
 fn arenas() -> usize {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return 0 };
-    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    links.filter(|link| link.to_string_lossy().contains("memfd:pshared")).count().min(1)
+    let links: Vec<_> = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    let kept = ["/memfd:pshared (deleted)", "/memfd:pshared-result (deleted)"];
+    kept.into_iter().filter(|name| links.iter().any(|link| link.as_os_str() == *name)).count()
 }
 
 /// How many descriptors this process has open.
