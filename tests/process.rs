@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     support::main(support::tests![
         a_value_of_any_shape_comes_home,
         a_large_value_comes_home_though_nobody_reads_meanwhile,
+        values_of_children_one_after_the_other_are_not_mixed_up,
         a_closure_may_borrow_locals_and_need_not_be_send,
         what_the_closure_owns_is_dropped_here_as_well,
         a_child_may_have_children,
@@ -150,6 +151,28 @@ fn a_large_value_comes_home_though_nobody_reads_meanwhile() {
     assert!(spawn(|| bytes.clone()).join().unwrap() == bytes);
     let long = spawn(|| "x".repeat(32 << 20)).join().unwrap();
     assert_eq!(long.len(), 32 << 20);
+}
+
+fn values_of_children_one_after_the_other_are_not_mixed_up() {
+    let mut late: Vec<(usize, Process<Vec<usize>>)> = Vec::new();
+    for round in 0..200 {
+        // Long and short, with and without a value, some of them joined late; and a child that does the same.
+        let child = spawn(move || vec![round; [0, 1, 100, 5_000][round % 4]]);
+        match round % 5 {
+            0 => late.push((round, child)),
+            1 => drop(child),
+            _ => assert_eq!(child.join().unwrap(), vec![round; [0, 1, 100, 5_000][round % 4]]),
+        }
+        let silent: Process<Vec<usize>> = spawn(|| std::process::exit(7));
+        assert!(matches!(silent.join(), Err(JoinError::NoValue { status }) if status.code() == Some(7)));
+        let inner =
+            spawn(move || (spawn(move || round + 1).join().unwrap(), spawn(move || round).join().unwrap()));
+        assert_eq!(spawn(move || round + 2).join().unwrap(), round + 2);
+        assert_eq!(inner.join().unwrap(), (round + 1, round));
+    }
+    for (round, child) in late {
+        assert_eq!(child.join().unwrap(), vec![round; [0, 1, 100, 5_000][round % 4]]);
+    }
 }
 
 fn a_closure_may_borrow_locals_and_need_not_be_send() {
@@ -803,10 +826,14 @@ fn a_lack_of_descriptors_names_the_call_and_leaves_nothing() {
     }
 }
 
-/// How many descriptors there are, but for the thread's arena, which comes with the first gate.
+/// How many descriptors there are, but for those that the crate keeps: the thread's arena, which comes with the first
+/// gate, and the memfd of a child to be.
 fn descriptors_without_arena() -> usize {
     let links = fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| fs::read_link(entry.path()));
-    links.filter(|link| !link.as_ref().is_ok_and(|link| link.ends_with("memfd:pshared (deleted)"))).count()
+    let kept = ["/memfd:pshared (deleted)", "/memfd:pshared-result (deleted)"];
+    links
+        .filter(|link| !link.as_ref().is_ok_and(|link| kept.iter().any(|kept| link.as_os_str() == *kept)))
+        .count()
 }
 
 fn maps() -> usize {

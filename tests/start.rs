@@ -732,6 +732,7 @@ fn handles_travel_nowhere_else() {
 fn an_argument_that_cannot_be_sent_starts_nothing() {
     for kind in FRESH {
         let context = kind.context();
+        context.start(&NOTHING, ()).unwrap().join().unwrap();
         let barrier = Barrier::with_action(1, || ()).unwrap();
         let before = support::descriptors();
         let refused = context.start(&MEET, barrier).unwrap_err();

@@ -151,7 +151,6 @@ thread_local! {
     static LAST: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
-
 /// Notes every panic, then does what the parent's hook did. The hook is the child's own copy.
 fn remember_panics() {
     // A start in the middle of an unwinding: the hook cannot be changed then, and a further panic aborts anyway.

@@ -77,7 +77,7 @@ pub(crate) struct Record {
     number: u32,
     /// The process that made it.
     lineage: u32,
-    /// 1: what was to be read was read, and it is small.
+    /// 1: no child writes to it any more, or yet, and what was written is small.
     is_spent: AtomicU32,
 }
 
@@ -111,11 +111,22 @@ impl Record {
         let spare = SPARE.try_lock().ok().and_then(|mut spare| spare.take());
         // One that a fork copied is its original's.
         if let Some(Spare { file, identity, number, .. }) = spare.filter(|spare| spare.lineage == lineage()) {
-            return Ok(Record::of(file, identity, number.wrapping_add(1)));
+            return Ok(Record::of(file, identity, number.wrapping_add(1)).unused());
         }
         let file = File::from(newborn::above_the_streams(map::growing_memfd(c"pshared-result")?)?);
         let identity = map::file_number(file.as_fd())?;
-        Ok(Record::of(file.into(), identity, 0))
+        Ok(Record::of(file.into(), identity, 0).unused())
+    }
+
+    fn unused(self) -> Record {
+        self.is_spent(true);
+        self
+    }
+
+    /// Whether no child is to write to it, or none has.
+    pub(crate) fn is_spent(&self, is_spent: bool) {
+        // ORDERING: Relaxed, for whoever drops it.
+        self.is_spent.store(is_spent.into(), Relaxed);
     }
 
     fn of(file: Arc<File>, identity: (u64, u64), number: u32) -> Record {
@@ -162,8 +173,7 @@ impl Record {
         };
         // Of the others one cannot tell how long they were before they failed.
         if matches!(kind, Kind::Value | Kind::Panic) && len <= KEPT - HEADER as u64 {
-            // ORDERING: Relaxed, for whoever drops it.
-            self.is_spent.store(1, Relaxed);
+            self.is_spent(true);
         }
         Ok(Some(Found { kind, body }))
     }

@@ -129,11 +129,8 @@ where
 {
     here::here().reap();
     let Builder { name, daemon, outlive_parent, on_drop, settings } = builder;
-    let settings = if settings.is_plain() {
-        None
-    } else {
-        Some(Box::new(settings.prepare().map_err(setting)?))
-    };
+    let settings =
+        if settings.is_plain() { None } else { Some(Box::new(settings.prepare().map_err(setting)?)) };
     let (departure, report) = Departure::new(here::here().next(name, daemon, false), settings.is_some())?;
     let page = Here::of_a_child(departure.identity.clone());
     let watch = (!outlive_parent || departure.identity.daemon).then(Watch::on_this_process);
@@ -207,6 +204,7 @@ impl Departure {
                 return Err(SpawnError::Os { call: "pidfd_open", source });
             }
         };
+        self.record.is_spent(false);
         let child = Child::new(pid, pidfd, self.record, self.identity);
         here::here().remember(&child);
         gate.open();
@@ -251,7 +249,9 @@ fn hear(mut report: PipeReader, child: &Child, silence: Silence) -> Result<(), S
         return Ok(());
     }
     // It leaves at once, and is reaped later if it cannot be now.
-    let _ = child.wait();
+    if child.wait().is_ok() {
+        child.record().is_spent(true);
+    }
     let [what, code @ ..] = said;
     Err(setting((what - 1, io::Error::from_raw_os_error(i32::from_le_bytes(code)))))
 }
