@@ -26,7 +26,7 @@ use pshared::{
     ExitStatus, JoinError, NotParent, Process, Reaper, ScopeError, active_children, reap_now, scope,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use support::page::Page;
+use support::{lives, page::Page};
 
 fn main() -> ExitCode {
     let tests = support::tests![
@@ -383,56 +383,12 @@ fn a_scope_whose_body_panics_joins_first() {
     assert_eq!((message, page.get(0)), ("the body panics", 1));
 }
 
-/// Children of every fate, each of which must be told as it was.
-fn fates(count: i32) {
-    for n in 0..count {
-        // SAFETY: another thread of this test only waits for children; it allocates nothing and holds nothing.
-        let child: Process<i32> = unsafe {
-            Process::spawn_unchecked(move || match n % 4 {
-                0 => n,
-                1 => std::process::exit(n % 256),
-                2 => loop {
-                    nix::sys::signal::raise(Signal::SIGKILL).unwrap();
-                },
-                _ => loop {
-                    nix::sys::signal::raise(Signal::SIGTERM).unwrap();
-                },
-            })
-        }
-        .unwrap();
-        if n % 8 >= 4 {
-            support::until(|| !child.is_alive());
-        }
-        let status = child.wait().unwrap();
-        assert!(!child.is_alive() && !child.kill().unwrap());
-        match n % 4 {
-            0 => assert_eq!(child.join().unwrap(), n),
-            1 => assert_eq!(status.code(), Some(n % 256)),
-            2 => assert_eq!(status.signal(), Some(libc::SIGKILL)),
-            _ => assert_eq!(status.signal(), Some(libc::SIGTERM)),
-        }
-    }
-}
-
 fn two_thousand_children_beside_somebody_who_reaps_everything() {
-    let page = &*Box::leak(Box::new(Page::new()));
-    let thief = thread::spawn(|| {
-        let mut stolen = 0;
-        while page.get(0) == 0 {
-            // SAFETY: a null pointer means that nobody asks for the status.
-            stolen += u32::from(unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0);
-        }
-        stolen
-    });
-    fates(2_000);
-    page.set(0, 1);
-    assert!(thief.join().unwrap() > 0, "nothing was ever stolen");
+    lives::fates_beside_a_thief(2_000);
 }
 
 fn two_thousand_children_with_sigchld_ignored() {
-    // SAFETY: no handler, but the wish that there be no zombies.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
-    fates(2_000);
+    lives::fates_with_sigchld_ignored(2_000);
 }
 
 fn a_copy_that_libc_does_not_know_of_is_not_the_parent() {

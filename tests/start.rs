@@ -13,10 +13,7 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd},
     process::{Command, ExitCode, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -656,47 +653,9 @@ fn a_foreign_reaper_steals_nothing() {
     }
 }
 
-/// Runs `body` beside threads that hold std's streams, a lock, and the allocator most of the time.
-fn beside_busy_threads(body: impl FnOnce()) {
-    static HELD: Mutex<u32> = Mutex::new(0);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let until_over = |mut work: Box<dyn FnMut() + Send>| {
-            let over = &over;
-            scope.spawn(move || {
-                while !over.load(Relaxed) {
-                    work();
-                }
-            });
-        };
-        until_over(Box::new(|| {
-            let _held = (io::stdout().lock(), io::stderr().lock());
-            thread::sleep(Duration::from_micros(500));
-        }));
-        until_over(Box::new(|| {
-            let mut held = HELD.lock().unwrap();
-            *held += 1;
-            thread::sleep(Duration::from_micros(300));
-        }));
-        until_over(Box::new(|| {
-            let many: Vec<Vec<u8>> = (1..50).map(|n| vec![1; n * 37]).collect();
-            std::hint::black_box(many);
-            thread::sleep(Duration::from_micros(50));
-        }));
-        struct Over<'a>(&'a AtomicBool);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Relaxed);
-            }
-        }
-        let _over = Over(&over);
-        body();
-    });
-}
-
 fn threads_that_hold_everything_hold_no_child_up() {
     let contexts = FRESH.map(Kind::context);
-    beside_busy_threads(|| {
+    support::lives::beside_busy_threads(|| {
         let refused = Context::fork().start(&NOTHING, ());
         assert!(matches!(refused, Err(SpawnError::MultiThreaded { .. })), "{refused:?}");
         for (context, starts) in contexts.iter().zip([20, 2_000]) {

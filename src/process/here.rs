@@ -233,39 +233,22 @@ impl Here {
 
     /// Reaps the children that have ended: says which, and how.
     ///
-    /// Whoever has ended is taken off the list before the kernel is asked, since who asks about one child takes the
-    /// list's lock too; who cannot be reaped yet is put back.
+    /// Under the list's lock: nobody asks for that one while he holds a child's.
     pub(crate) fn reap(&self) -> Vec<(Child, ExitStatus)> {
-        let ended = {
-            let mut children = self.children();
-            let places = ended(&children.running);
-            if places.is_empty() {
-                return Vec::new();
-            }
-            let mut place = 0;
-            let is_over = |_: &mut Child| {
-                place += 1;
-                places[place - 1]
-            };
-            let ended: Vec<Child> = children.running.extract_if(.., is_over).collect();
-            self.count(&children);
-            ended
+        let mut children = self.children();
+        let ended = ended(&children.running);
+        let (mut place, mut statuses) = (0, Vec::new());
+        let is_reaped = |child: &mut Child| {
+            place += 1;
+            let is_over = ended.get(place - 1).is_some_and(|&is_over| is_over);
+            // One that a tracer is to see first stays where it is.
+            let status = is_over.then(|| child.status_now(Known::Unlisted).ok().flatten()).flatten();
+            statuses.extend(status);
+            status.is_some()
         };
-        let mut left = Vec::new();
-        let reaped = ended.into_iter().filter_map(|child| match child.status_now(Known::Unlisted) {
-            Ok(Some(status)) => Some((child, status)),
-            _ => {
-                left.push(child);
-                None
-            }
-        });
-        let reaped = reaped.collect();
-        if !left.is_empty() {
-            let mut children = self.children();
-            children.running.append(&mut left);
-            self.count(&children);
-        }
-        reaped
+        let reaped: Vec<Child> = children.running.extract_if(.., is_reaped).collect();
+        self.count(&children);
+        reaped.into_iter().zip(statuses).collect()
     }
 }
 

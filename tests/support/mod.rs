@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part")]
 
+pub mod lives;
 pub mod locks;
 pub mod page;
 pub mod random;
