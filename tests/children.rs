@@ -8,6 +8,7 @@ use std::{
     mem,
     os::fd::AsFd,
     process::ExitCode,
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -23,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 use pshared::{
-    ExitStatus, JoinError, NotParent, Process, Reaper, ScopeError, active_children, reap_now, scope,
+    ExitStatus, JoinError, NotParent, Process, Reaper, ScopeError, active_children, channel, reap_now, scope,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use support::{lives, page::Page};
@@ -49,9 +50,15 @@ fn main() -> ExitCode {
         two_thousand_children_beside_somebody_who_reaps_everything,
         two_thousand_children_with_sigchld_ignored,
         a_copy_that_libc_does_not_know_of_is_not_the_parent,
+        a_child_without_a_place_in_the_set_is_waited_for_all_the_same,
         numbers_used_again_reach_no_stranger,
+        a_threads_number_used_again_is_another_thread,
     ];
-    support::main_where(tests, &[("numbers_used_again_reach_no_stranger", support::needs_chosen_pids)])
+    let needs: [(_, support::Need); 2] = [
+        ("numbers_used_again_reach_no_stranger", support::needs_chosen_pids),
+        ("a_threads_number_used_again_is_another_thread", support::needs_chosen_pids),
+    ];
+    support::main_where(tests, &needs)
 }
 
 fn spawn<T: Serialize + DeserializeOwned>(closure: impl FnOnce() -> T) -> Process<T> {
@@ -433,6 +440,91 @@ fn numbers_used_again_reach_no_stranger() {
         .join_ok();
     })
     .join_ok();
+}
+
+/// What becomes of a channel whose sender goes from one thread, which ends, to another, that has the same number or not.
+fn sender_of_two_threads(same_number: bool) -> Vec<String> {
+    let (mut sender, mut receiver) = channel::<u32>(4096).unwrap();
+    let mut told = Vec::new();
+    let number = thread::scope(|threads| {
+        let first = threads.spawn(|| {
+            sender.send(1).unwrap();
+            // SAFETY: no arguments.
+            unsafe { libc::gettid() }
+        });
+        first.join().unwrap()
+    });
+    told.push(format!("{:?}", receiver.try_recv()));
+    loop {
+        // Threads without the number that is wanted are not used.
+        support::choose_next_pid(if same_number { number } else { number + 100 }).unwrap();
+        let (sent, is_sent) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let used = thread::scope(|threads| {
+            let second = threads.spawn(|| {
+                let (sent, may_go) = (sent, may_go);
+                // SAFETY: no arguments.
+                let is_right = (unsafe { libc::gettid() } == number) == same_number;
+                if is_right {
+                    sent.send(Some(sender.send(2))).unwrap();
+                    let _ = may_go.recv();
+                } else {
+                    sent.send(None).unwrap();
+                }
+            });
+            let result = is_sent.recv().unwrap();
+            if let Some(result) = &result {
+                // Now, while it lives.
+                told.push(format!("{result:?} {:?} {:?}", receiver.try_recv(), receiver.try_recv()));
+            }
+            drop(go);
+            second.join().unwrap();
+            result.is_some()
+        });
+        if used {
+            break;
+        }
+    }
+    told.push(format!("{:?}", receiver.try_recv()));
+    drop(sender);
+    told.push(format!("{:?}", receiver.recv()));
+    told
+}
+
+fn a_threads_number_used_again_is_another_thread() {
+    support::fork_child(|| {
+        support::unshare_pids().unwrap();
+        support::fork_child(|| {
+            let (other, same) = (sender_of_two_threads(false), sender_of_two_threads(true));
+            assert_eq!(same, other);
+            assert!(same[1].contains("Ok(2) Err(Empty)"), "{same:?}");
+        })
+        .join_ok();
+    })
+    .join_ok();
+}
+
+fn a_child_without_a_place_in_the_set_is_waited_for_all_the_same() {
+    support::fork_child(|| {
+        let reaper = Reaper::new().unwrap();
+        support::forbid(&[libc::SYS_epoll_ctl], libc::SECCOMP_RET_ERRNO | libc::ENOSPC as u32);
+        let child = spawn(sleep_for_ever);
+        assert!(!reaper.wait_timeout(Duration::from_millis(5)).unwrap());
+        child.kill().unwrap();
+        // The harness ends the test if it does not hear of it.
+        reaper.wait().unwrap();
+        assert_eq!(reaper.reap().unwrap().children.len(), 1);
+        assert!(!reaper.wait_timeout(Duration::ZERO).unwrap());
+        let refused = Reaper::new().and_then(|_| {
+            let _child = spawn(sleep_for_ever);
+            Reaper::new()
+        });
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        reap_now();
+    })
+    .join_ok();
+    // The last one ended with its parent, and has come to us.
+    while waitpid(None, None).is_ok() {}
 }
 
 fn is_ended(child: &Process) -> bool {

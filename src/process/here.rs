@@ -62,6 +62,8 @@ pub(crate) struct Onlooker {
     /// Can be read while one of them has ended.
     set: OwnedFd,
     children: Mutex<Vec<Child>>,
+    /// 1: the kernel refused a child's place in the set.
+    is_full: AtomicU32,
 }
 
 static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
@@ -186,8 +188,11 @@ impl Here {
         let mut children = self.children();
         children.onlookers.retain(|onlooker| onlooker.strong_count() > 0);
         for onlooker in children.onlookers.iter().filter_map(Weak::upgrade) {
-            // Without a place in the set the child does not ring, but is found when another does.
-            let _ = onlooker.look_at(child);
+            // Without a place in the set the child does not ring, and whoever waits must wait for it itself.
+            if onlooker.look_at(child).is_err() {
+                // ORDERING: Release, for who waits next.
+                onlooker.is_full.store(1, Release);
+            }
         }
         children.running.push(child.clone());
         self.count(&children);
@@ -217,7 +222,11 @@ impl Here {
 
     /// Somebody who is told about every child that runs now or is started later.
     pub(crate) fn look_on(&self) -> io::Result<Arc<Onlooker>> {
-        let onlooker = Arc::new(Onlooker { set: readiness::new_set()?, children: Mutex::default() });
+        let onlooker = Arc::new(Onlooker {
+            set: readiness::new_set()?,
+            children: Mutex::default(),
+            is_full: AtomicU32::new(0),
+        });
         let mut children = self.children();
         for child in &children.running {
             onlooker.look_at(child)?;
@@ -263,6 +272,12 @@ impl Onlooker {
         }
         self.children().push(child.clone());
         readiness::add(self.set.as_fd(), child.as_fd())
+    }
+
+    /// Those whose ends the set does not tell of; none as a rule.
+    pub(crate) fn unheard(&self) -> Vec<Child> {
+        // ORDERING: Acquire, of the Release in `remember`.
+        if self.is_full.load(Acquire) == 0 { Vec::new() } else { self.children().clone() }
     }
 
     /// Reaps those that have ended, if nobody did, and tells about each once.
