@@ -24,7 +24,8 @@ use nix::{
     unistd::Pid,
 };
 use pshared::{
-    ExitStatus, JoinError, NotParent, Process, Reaper, ScopeError, active_children, channel, reap_now, scope,
+    ExitStatus, JoinError, Lock, NotParent, Process, Reaper, ScopeError, active_children, channel, reap_now,
+    scope,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use support::{lives, page::Page};
@@ -445,6 +446,7 @@ fn numbers_used_again_reach_no_stranger() {
 /// What becomes of a channel whose sender goes from one thread, which ends, to another, that has the same number or not.
 fn sender_of_two_threads(same_number: bool) -> Vec<String> {
     let (mut sender, mut receiver) = channel::<u32>(4096).unwrap();
+    let lock = Lock::new().unwrap();
     let mut told = Vec::new();
     let number = thread::scope(|threads| {
         let first = threads.spawn(|| {
@@ -463,6 +465,8 @@ fn sender_of_two_threads(same_number: bool) -> Vec<String> {
         let used = thread::scope(|threads| {
             let second = threads.spawn(|| {
                 let (sent, may_go) = (sent, may_go);
+                // It is known to the crate before it meets the channel.
+                drop(lock.lock().unwrap());
                 // SAFETY: no arguments.
                 let is_right = (unsafe { libc::gettid() } == number) == same_number;
                 if is_right {
