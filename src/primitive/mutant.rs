@@ -188,6 +188,8 @@ pub enum Mutant {
     CommitBeforeRecord,
     /// Who waits at a channel looks for records first, and then whether the other end is gone.
     DrainedBeforeJudged,
+    /// A parent lets its newborn through the gate before it has opened it.
+    GateFreedUnopened,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -47,6 +47,8 @@ mod pipe;
 #[cfg(target_arch = "x86_64")]
 mod post;
 #[cfg(target_arch = "x86_64")]
+mod process;
+#[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
 mod rlock;
@@ -67,6 +69,7 @@ mod value;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {
+    pshared::init();
     run::main()
 }
 

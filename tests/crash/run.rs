@@ -13,7 +13,7 @@ use pshared::Lock;
 use crate::{
     any, barrier, channel,
     company::{LIMIT, Process, asleep, keep_news},
-    condition, event, lanes, lock, mutants, peers, pipe, queue, rlock, rwlock,
+    condition, event, lanes, lock, mutants, peers, pipe, process, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, tasks, trace, value,
 };
@@ -35,6 +35,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(pipe::scenarios());
     all.extend(peers::scenarios());
     all.extend(any::scenarios());
+    all.extend(process::scenarios());
     all
 }
 
