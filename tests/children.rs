@@ -443,7 +443,8 @@ fn numbers_used_again_reach_no_stranger() {
     .join_ok();
 }
 
-/// What becomes of a channel whose sender goes from one thread, which ends, to another, that has the same number or not.
+/// What becomes of a channel whose sender goes from one thread, which ends, to another, that has the same number or
+/// not.
 fn sender_of_two_threads(same_number: bool) -> Vec<String> {
     let (mut sender, mut receiver) = channel::<u32>(4096).unwrap();
     let lock = Lock::new().unwrap();

@@ -30,7 +30,7 @@ use nix::{
 use pshared::{
     Array, Atomic, Barrier, BoundedSemaphore, Condition, Context, Event, HandleError, JoinError,
     JoinableQueue, Limit, Lock, Once, OnceValue, PlainData, Process, Queue, RLock, Region, RwLock, Semaphore,
-    SendError, SpawnError, Value, active_children, current_process, functions, parent_process,
+    SendError, SpawnError, Value, active_children, current_process, functions, parent_process, scope,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         the_descriptor_is_readable_at_the_end,
         many_children_at_once,
         children_have_children,
+        a_scope_joins_children_of_every_method,
         starts_leave_no_descriptor_and_no_child,
         a_thread_that_a_child_left_running_ends_with_it,
         a_worker_is_a_type_with_a_run_body,
@@ -95,6 +96,10 @@ functions! {
     };
     static SLEEP: fn(()) -> () = |()| sleep_for_ever();
     static WAIT_FOR: fn(Event) -> () = |event| event.wait();
+    static COUNT: fn((Atomic<u32>, Event)) -> () = |(total, event)| {
+        event.wait();
+        total.fetch_add(1);
+    };
     static TREE: fn((Queue<Vec<u32>>, Vec<u32>, Kind)) -> () = tree;
     static PARENT: fn((Kind, Atomic<u32>, bool)) -> () = parent;
     static STARTER: fn((Kind, Atomic<u32>)) -> () = starter;
@@ -355,6 +360,49 @@ fn children_have_children() {
             assert_eq!(pass_on(vec![last, kind]), 2, "{kind:?} in {last:?}");
         }
     }
+}
+
+fn a_scope_joins_children_of_every_method() {
+    for kind in KINDS {
+        let context = kind.context();
+        let (total, event) = (Atomic::new(0_u32).unwrap(), Event::new().unwrap());
+        let sum = scope(|s| {
+            for _ in 0..3 {
+                drop(s.start(&context, &COUNT, (total.clone(), event.clone())).unwrap());
+            }
+            let named = Process::builder().name("asked");
+            let asked = s.start_with(&context, named, &ECHO, (5, String::new())).unwrap();
+            event.set();
+            asked.join().unwrap()
+        });
+        assert_eq!(sum.unwrap(), (5, String::new(), "asked".to_owned()), "{kind:?}");
+        assert_eq!(total.get(), 3, "{kind:?}: they were not joined");
+        assert!(active_children().is_empty());
+        let failed = scope(|s| {
+            drop(s.start(&context, &NOTHING, ()).unwrap());
+            drop(
+                s.start_with(&context, Process::builder().name("unlucky"), &PANIC, "no luck".to_owned())
+                    .unwrap(),
+            );
+        });
+        let failed = failed.unwrap_err();
+        assert!(failed.name == "unlucky" && failed.to_string().ends_with("no luck"), "{failed}");
+    }
+    // Beside other threads, where a scope cannot fork.
+    let total = Atomic::new(0_u32).unwrap();
+    let event = Event::new().unwrap();
+    event.set();
+    thread::scope(|threads| {
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        threads.spawn(move || wait.recv());
+        let well = scope(|s| {
+            assert!(matches!(s.spawn(|| ()), Err(SpawnError::MultiThreaded { .. })));
+            drop(s.start(&Context::spawn(), &COUNT, (total.clone(), event.clone())).unwrap());
+        });
+        well.unwrap();
+        drop(end);
+    });
+    assert_eq!(total.get(), 1);
 }
 
 // CPython: _TestProcess.test_child_fd_inflation, test_lose_target_ref, test_close.

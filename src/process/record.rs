@@ -138,8 +138,8 @@ impl Record {
         Ok(Record::of(self.file.try_clone()?.into(), self.identity, self.number))
     }
 
-    /// The child's side: leaves `body`. The last thing it does but to leave. Foreign code has run, which may have closed
-    /// descriptors that are not its own and opened others.
+    /// The child's side: leaves `body`. The last thing it does but to leave. Foreign code has run, which may have
+    /// closed descriptors that are not its own and opened others.
     pub(crate) fn write(&self, kind: Kind, code: i32, body: &[u8]) -> io::Result<()> {
         if map::file_number(self.file.as_fd())? != self.identity {
             return Err(io::Error::other("its descriptor was closed"));

@@ -196,8 +196,8 @@ where
     let arguments =
         Arguments::new(arguments.collect::<Result<_, _>>().map_err(|error| refused("execv")(error.into()))?);
     let gate = ShutGate::new()?;
-    // SAFETY: until it begins anew or leaves, the child makes system calls alone, and uses words of shared memory.
     let mut mask = SigSet::empty();
+    // SAFETY: until it begins anew or leaves, the child makes system calls alone, and uses words of shared memory.
     match unsafe { fork::fork(&mut mask) }.map_err(refused("fork"))? {
         Side::Child => {
             let _no_way_back = NoWayBack;

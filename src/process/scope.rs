@@ -108,8 +108,8 @@ impl Scope {
         builder.spawn(closure).map(|process| self.with(process))
     }
 
-    /// Starts a child, as [`Context::start`] does, by whatever method, and whatever other threads there are. Its argument
-    /// is sent and not borrowed: a child that is no copy of this process has nothing of it to borrow.
+    /// Starts a child, as [`Context::start`] does, by whatever method, and whatever other threads there are. Its
+    /// argument is sent and not borrowed: a child that is no copy of this process has nothing of it to borrow.
     ///
     /// # Errors
     /// As for [`Context::start`].

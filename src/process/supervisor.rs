@@ -9,7 +9,8 @@
 //!
 //! The supervisor waits for the ends of all that run, for the time when the next is due, and for the signals that tell
 //! it to drain. While it drains it waits for the ends, for the end of the grace, and for another such signal, which is
-//! the end of the grace too: who signals twice is in a hurry. It holds nothing in shared memory: when it is killed, its children end with it, as all children do.
+//! the end of the grace too: who signals twice is in a hurry. It holds nothing in shared memory: when it is killed,
+//! its children end with it, as all children do.
 
 use std::{
     collections::VecDeque,
@@ -122,8 +123,9 @@ impl From<io::Error> for SuperviseError {
 /// all are ended and the supervisor gives up.
 ///
 /// On SIGTERM or SIGINT it drains: all children get SIGTERM, and those that are still there after the grace, 5 seconds
-/// unless it is told another, SIGKILL. A second signal ends the grace at once: SIGKILL for all. Children are in process
-/// groups of their own, so a Ctrl-C reaches the supervisor alone. When the supervisor's process is killed, they end with it.
+/// unless it is told another, SIGKILL. A second signal ends the grace at once: SIGKILL for all. Children are in
+/// process groups of their own, so a Ctrl-C reaches the supervisor alone. When the supervisor's process is killed,
+/// they end with it.
 ///
 /// # Examples
 /// ```standalone_crate
@@ -348,8 +350,8 @@ impl<'a> Supervisor<'a> {
         Ok(true)
     }
 
-    /// Ends all from that place on: SIGTERM, the last one first; and SIGKILL for who is there after the grace, which ends
-    /// when another of the signals comes. They are due again.
+    /// Ends all from that place on: SIGTERM, the last one first; and SIGKILL for who is there after the grace, which
+    /// ends when another of the signals comes. They are due again.
     fn drain(&mut self, from: usize, signals: Option<&Signals>) -> Result<(), SuperviseError> {
         let running = self.members[from..].iter_mut().rev();
         let running: Vec<_> =

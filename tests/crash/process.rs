@@ -1,4 +1,5 @@
-//! A start and a join, killed in their parent: nobody is left at the gate, and a child's work is done once or not at all.
+//! A start and a join, killed in their parent: nobody is left at the gate, and a child's work is done once or not at
+//! all.
 //!
 //! The victim is stepped through the system calls too, the fork among them; its child is not traced, and waits at the
 //! gate meanwhile. Orphans come to the harness's lane, which must see them end. What else the deaths of processes do is
