@@ -22,7 +22,7 @@ use nix::{
 use pshared::{Context, Process, functions};
 
 use crate::{
-    board::{cell, count},
+    board::{board, cell, count},
     company::LIMIT,
     scenario::{Damage, End, Enters, Kind, Play, Scenario},
     trace::stepped,
@@ -96,6 +96,9 @@ pub fn scenarios() -> Vec<Scenario> {
         play: Box::new(move || {
             // SAFETY: a plain attribute of this lane's process.
             unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+            // A trial that was misled is not verified, and its child may still be at its work.
+            left_behind();
+            board().clear();
             Play {
                 victim: Box::new(body),
                 enters: Enters::Awake,
