@@ -223,7 +223,7 @@ fn in_place<const N: usize>(count: usize) -> f64 {
             for _ in 0..count {
                 let mut slot = sender.reserve(N).expect("room");
                 slot[0] = 1;
-                slot.commit();
+                slot.commit().unwrap();
             }
         },
         || {

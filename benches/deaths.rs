@@ -1,6 +1,7 @@
 //! What an operation costs after 10,000 deaths with the object in use, beside a new object of its kind, in one run.
 //!
-//! `cargo bench --bench deaths`. The ratio ought to be 1: the dead leave nothing behind that would be looked through.
+//! `cargo bench --bench deaths [NAME...]`. The ratio ought to be 1: the dead leave nothing behind that would be looked
+//! through.
 
 #[path = "support/turns.rs"]
 mod turns;
@@ -127,9 +128,10 @@ fn subjects() -> Vec<(&'static str, Subject)> {
             "BoundedSemaphore",
             Subject::new(
                 BoundedSemaphore::new(4).expect(TEXT),
+                // All of them: the permits of the dead come back when there are too few without.
                 |semaphore| {
-                    semaphore.acquire().expect("a permit");
-                    semaphore.release().expect("one was taken");
+                    semaphore.acquire_many(4).expect("four permits");
+                    semaphore.release_many(4).expect("four were taken");
                 },
                 |semaphore| forget(semaphore.permit()),
             ),
@@ -187,7 +189,11 @@ fn main() {
     }
     // Every contender is measured in a program that has had a second thread: some libcs take short cuts before.
     thread::spawn(|| ()).join().expect("an empty thread");
+    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     for ((name, new), (_, worn)) in subjects().into_iter().zip(subjects()) {
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
         worn.wear();
         (new.uses)();
         let both: [turns::Contender<'_>; 2] = [("new", &|| new.round()), ("worn", &|| worn.round())];

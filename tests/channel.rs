@@ -12,8 +12,9 @@ use std::{
 
 use nix::unistd::gettid;
 use pshared::{
-    Array, Atomic, Capacity, Channel, ClaimError, Process, Receiver, RecvError, RecvTimeoutError, Region,
-    RegionError, SendError, SendManyError, SendTimeoutError, Sender, TryRecvError, TrySendError, channel,
+    Array, Atomic, Capacity, Channel, ClaimError, Plain, Process, Receiver, RecvError, RecvTimeoutError,
+    Region, RegionError, SendError, SendManyError, SendTimeoutError, Sender, TryRecvError, TrySendError,
+    channel,
 };
 use support::{fork_child, is_asleep_in_futex, until};
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         try_forms_never_wait,
         timeouts_last_at_least_so_long,
         batches_cross_whole_and_wait_for_room,
+        plain_data_has_no_headers,
         a_batch_stops_at_what_cannot_be_sent,
         slots_are_written_and_messages_read_in_place,
         a_slot_that_is_dropped_sends_nothing,
@@ -131,10 +133,10 @@ fn a_receiver_waits_for_a_message() {
 
 fn a_sender_waits_for_room() {
     let (mut sender, mut receiver) = Channel::new(64).plain::<u64>().unwrap();
-    let child = fork_child(|| (0..5).for_each(|i| sender.send(i).unwrap()));
+    let child = fork_child(|| (0..9).for_each(|i| sender.send(i).unwrap()));
     child.until_asleep();
-    assert_eq!(receiver.len(), 4);
-    (0..5).for_each(|i| assert_eq!(receiver.recv().unwrap(), i));
+    assert_eq!(receiver.len(), 8);
+    (0..9).for_each(|i| assert_eq!(receiver.recv().unwrap(), i));
     child.join_ok();
 }
 
@@ -164,9 +166,10 @@ fn try_forms_never_wait() {
     let (mut sender, mut receiver) = Channel::new(64).plain::<u64>().unwrap();
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
     assert_eq!(receiver.try_recv_many(&mut Vec::new(), 9), Err(TryRecvError::Empty));
-    (0..4).for_each(|i| sender.try_send(i).unwrap());
-    assert!(matches!(sender.try_send(4), Err(TrySendError::Full(4))));
-    assert_eq!(sender.try_send_many(&mut vec![4, 5]), Err(SendManyError::Full { sent: 0 }));
+    // Plain data has no headers.
+    (0..8).for_each(|i| sender.try_send(i).unwrap());
+    assert!(matches!(sender.try_send(8), Err(TrySendError::Full(8))));
+    assert_eq!(sender.try_send_many(&mut vec![8, 9]), Err(SendManyError::Full { sent: 0 }));
     assert!(sender.is_full());
 }
 
@@ -219,6 +222,55 @@ fn batches_cross_whole_and_wait_for_room() {
     assert_eq!(receiver.recv_many(&mut Vec::new(), 0), Ok(0));
 }
 
+/// Messages of `N` bytes through a channel of `capacity` bytes, in batches of changing sizes and one by one.
+fn plain_data_of<const N: usize>(capacity: usize, fits: usize)
+where
+    [u8; N]: Plain,
+{
+    let (mut sender, mut receiver) = Channel::new(capacity).plain::<[u8; N]>().unwrap();
+    assert!(sender.capacity() >= capacity && sender.max_message_len() >= N, "{sender:?}");
+    let (mut sent, mut received) = (0_usize, 0_usize);
+    let message = |number: usize| [number as u8; N];
+    for round in 0..200 {
+        let begin = sent;
+        let mut batch: Vec<_> = (sent..sent + round % (2 * fits)).map(message).collect();
+        let asked = batch.len();
+        let refused = sender.try_send_many(&mut batch);
+        sent += asked - batch.len();
+        assert_eq!(
+            refused,
+            if batch.is_empty() { Ok(()) } else { Err(SendManyError::Full { sent: sent - begin }) }
+        );
+        if sender.try_send(message(sent)).is_ok() {
+            sent += 1;
+        }
+        assert_eq!((sender.len(), sender.is_full()), (sent - received, sent - received == fits));
+        let mut there = Vec::new();
+        match receiver.try_recv_many(&mut there, 1 + round % (fits + 3)) {
+            Ok(count) => assert_eq!(count, there.len()),
+            Err(error) => assert!(error == TryRecvError::Empty && sent == received),
+        }
+        there.extend(receiver.try_recv());
+        let expected: Vec<_> = (received..received + there.len()).map(message).collect();
+        assert_eq!(there, expected, "{N} bytes, round {round}");
+        received += there.len();
+    }
+    assert!(received > 100);
+}
+
+fn plain_data_has_no_headers() {
+    plain_data_of::<8>(64, 8);
+    plain_data_of::<24>(64, 3);
+    plain_data_of::<40>(128, 4);
+    plain_data_of::<1000>(64, 1);
+    // What is not a multiple of 8 is padded, and nothing takes 8 bytes.
+    plain_data_of::<3>(64, 8);
+    plain_data_of::<13>(64, 4);
+    plain_data_of::<0>(64, 8);
+    let too_large = Channel::new(4096).plain::<[[u8; 1 << 30]; 5]>();
+    assert!(matches!(too_large, Err(RegionError::TooLarge { need: 0x1_4000_0000, .. })), "{too_large:?}");
+}
+
 fn a_batch_stops_at_what_cannot_be_sent() {
     let (mut sender, mut receiver) = Channel::new(128).bytes().unwrap();
     let mut batch = vec![vec![1], vec![2; 121], vec![3]];
@@ -246,7 +298,7 @@ fn slots_are_written_and_messages_read_in_place() {
             let mut slot = sender.reserve(round % 1500).unwrap();
             assert_eq!(slot.len(), round % 1500);
             slot.fill(round as u8);
-            slot.commit();
+            slot.commit().unwrap();
         }
     });
     for round in 0..5_000_usize {
@@ -264,7 +316,7 @@ fn a_slot_that_is_dropped_sends_nothing() {
     std::mem::forget(sender.reserve(56).unwrap());
     let mut slot = sender.try_reserve(3).unwrap();
     slot.copy_from_slice(b"yes");
-    slot.commit();
+    slot.commit().unwrap();
     assert_eq!((sender.len(), receiver.recv().unwrap()), (1, b"yes".to_vec()));
 }
 
@@ -284,11 +336,11 @@ fn a_forked_copy_of_a_slot_sends_nothing() {
     fork_child(|| {
         let bytes = AssertUnwindSafe(|| held.as_ref().unwrap()[0]);
         assert!(catch_unwind(bytes).is_err(), "a copy gives no references");
-        held.take().unwrap().commit();
+        held.take().unwrap().commit().unwrap();
     })
     .join_ok();
     assert!(receiver.try_recv().is_err());
-    held.unwrap().commit();
+    held.unwrap().commit().unwrap();
     let message = receiver.read().unwrap();
     let mut held = Some(message);
     fork_child(|| drop(held.take())).join_ok();

@@ -437,7 +437,7 @@ fn an_untrusted_channel_works() {
         for round in 0..2_000_usize {
             let mut slot = sender.reserve(round % 200).unwrap();
             slot.fill(round as u8);
-            slot.commit();
+            slot.commit().unwrap();
         }
         sender.close().unwrap();
     });
@@ -510,7 +510,7 @@ fn whatever_a_peer_scribbles_gives_messages_or_errors() {
             let _ = sender.send_timeout(vec![1; 100], moment);
             let _ = sender.try_send_many(&mut vec![vec![2; 9]; 5]);
             if let Ok(slot) = sender.try_reserve(50) {
-                slot.commit();
+                slot.commit().unwrap();
             }
             let _ = (sender.len(), sender.is_full(), format!("{receiver:?}"));
         }

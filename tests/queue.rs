@@ -9,8 +9,8 @@ use std::{
 };
 
 use pshared::{
-    Array, Atomic, Queue, RecvError, RecvTimeoutError, Region, RegionError, SendError, SendTimeoutError,
-    TryRecvError, TrySendError,
+    Array, Atomic, PlainData, Queue, RecvError, RecvTimeoutError, Region, RegionError, SendError,
+    SendTimeoutError, TryRecvError, TrySendError,
 };
 use support::{fork_child, until};
 
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         a_killed_receiver_leaves_the_line_to_the_next,
         a_killed_sender_leaves_the_line_to_the_next,
         close_wakes_all_who_wait,
+        close_reaches_a_thousand,
         receivers_drain_a_closed_queue,
         senders_get_their_value_back,
         len_is_exact,
@@ -225,6 +226,22 @@ fn close_wakes_all_who_wait() {
         queue.close();
         senders.into_iter().for_each(|sender| sender.join_ok());
     }
+}
+
+fn close_reaches_a_thousand() {
+    // One at a time stands at the head of the line; the others wait for its place.
+    let all_learn_it = |queue: &Queue<u64, PlainData>, wait: &dyn Fn()| {
+        let waiting: Vec<_> = (0..1_000).map(|_| fork_child(wait)).collect();
+        waiting.iter().for_each(|child| child.until_asleep());
+        queue.close();
+        waiting.into_iter().for_each(|child| child.join_ok());
+    };
+    let queue = Queue::plain(64).unwrap();
+    while queue.try_send(0).is_ok() {}
+    all_learn_it(&queue, &|| assert!(matches!(queue.send(7), Err(SendError::Closed(7)))));
+    assert_eq!(queue.iter().count(), 4);
+    let queue = Queue::plain(64).unwrap();
+    all_learn_it(&queue, &|| assert!(matches!(queue.recv(), Err(RecvError::Closed))));
 }
 
 fn receivers_drain_a_closed_queue() {

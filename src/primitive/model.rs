@@ -485,6 +485,19 @@ impl Buffer {
         });
     }
 
+    /// Copies `count` values from `at` on, and appends them to `values`.
+    pub(crate) fn read_onto<T: bytemuck::AnyBitPattern>(
+        &self,
+        at: usize,
+        values: &mut Vec<T>,
+        count: usize,
+    ) -> Option<()> {
+        let mut bytes = vec![0; count * size_of::<T>()];
+        self.read(at, &mut bytes);
+        values.extend(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>));
+        Some(())
+    }
+
     /// Copies from `at` into `bytes`.
     pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
         assert!(at <= self.len && bytes.len() <= self.len - at, "read outside the buffer");

@@ -333,6 +333,26 @@ impl Buffer {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(at), bytes.len()) }
     }
 
+    /// Copies `count` values from `at` on, and appends them to `values`. None if there is no memory for them.
+    #[inline]
+    pub(crate) fn read_onto<T: bytemuck::AnyBitPattern>(
+        &self,
+        at: usize,
+        values: &mut Vec<T>,
+        count: usize,
+    ) -> Option<()> {
+        let bytes = count.checked_mul(size_of::<T>())?;
+        assert!(at <= self.len && bytes <= self.len - at, "read outside the buffer");
+        values.try_reserve(count).ok()?;
+        // SAFETY: in bounds by the lines above, any bytes make a `T`, and as for `write`, with the roles changed.
+        unsafe {
+            let end = values.spare_capacity_mut().as_mut_ptr();
+            ptr::copy_nonoverlapping(self.base.as_ptr().add(at), end.cast(), bytes);
+            values.set_len(values.len() + count);
+        }
+        Some(())
+    }
+
     /// Copies from `at` into `bytes`.
     #[inline]
     pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {

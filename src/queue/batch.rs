@@ -11,7 +11,7 @@ use crate::{
     queue::{
         codec::{Codec, Scratch},
         doorbell::MAX_COMMIT,
-        ends::{NotReceived, NotSent},
+        ends::{Landing, NotReceived, NotSent},
         frame,
         queue::Queue,
     },
@@ -89,7 +89,11 @@ impl<T, C: Codec<T>> Queue<T, C> {
         while unsent.sent < unsent.values.len() {
             batch.clear();
             let mut refused = None;
-            for value in unsent.values[unsent.sent..].iter().take(MAX_COMMIT as usize) {
+            let rest = &unsent.values[unsent.sent..];
+            let rest = &rest[..rest.len().min(MAX_COMMIT as usize)];
+            let at_once =
+                C::LONGEST.is_some_and(|len| len <= limit) && C::append_all(rest, &mut batch, CHUNK);
+            for value in rest.iter().filter(|_| !at_once) {
                 match frame::append(&mut batch, limit, |bytes| C::append(value, bytes)) {
                     Ok(Ok(())) if batch.len() < CHUNK => continue,
                     Ok(Ok(())) => {}
@@ -101,7 +105,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
             let sent = if batch.is_empty() {
                 Ok(())
             } else {
-                self.raw.send_many(&batch, &mut unsent.sent, patience)
+                self.raw.send_many(&batch, C::Landing::FIXED, &mut unsent.sent, patience)
             };
             let sent_so_far = unsent.sent;
             match (sent, refused) {
@@ -131,12 +135,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`recv`](Queue::recv). After [`RecvError::Decode`] those that could be decoded are in `into`.
     pub fn recv_many(&self, into: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        match self.recv_batch(into, most, Patience::FOREVER) {
-            Ok(decoded) => decoded.map_err(RecvError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(RecvError::Disconnected),
-            Err(_) => Err(RecvError::Closed),
-        }
+        self.recv_batch(into, most, Patience::FOREVER)?.map_err(RecvError::Decode)
     }
 
     /// As [`recv_many`](Queue::recv_many), if there is a message now.
@@ -144,13 +143,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`try_recv`](Queue::try_recv), and [`recv_many`](Queue::recv_many).
     pub fn try_recv_many(&self, into: &mut Vec<T>, most: usize) -> Result<usize, TryRecvError> {
-        match self.recv_batch(into, most, Patience::None) {
-            Ok(decoded) => decoded.map_err(TryRecvError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(TryRecvError::Disconnected),
-            Err(NotReceived::Closed) => Err(TryRecvError::Closed),
-            Err(_) => Err(TryRecvError::Empty),
-        }
+        self.recv_batch(into, most, Patience::None)?.map_err(TryRecvError::Decode)
     }
 
     /// As [`recv_many`](Queue::recv_many), waiting for the first message at most `timeout`.
@@ -176,13 +169,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         most: usize,
         deadline: Deadline,
     ) -> Result<usize, RecvTimeoutError> {
-        match self.recv_batch(into, most, Patience::Until(Some(deadline))) {
-            Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
-            Err(_) => Err(RecvTimeoutError::TimedOut),
-        }
+        self.recv_batch(into, most, Patience::Until(Some(deadline)))?.map_err(RecvTimeoutError::Decode)
     }
 
     fn recv_batch(
@@ -198,6 +185,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
         self.raw.recv_many(&mut batch, most, patience)?;
         let before = into.len();
         let mut unreadable = None;
+        if C::read_all(&batch, into) {
+            return Ok(Ok(into.len() - before));
+        }
         for payload in frame::payloads(&batch) {
             match C::read(payload) {
                 Ok(value) => into.push(value),

@@ -6,7 +6,8 @@ use crate::{
     error::RegionError,
     queue::{
         capacity::Capacity,
-        codec::{Bytes, PlainData},
+        codec::{Bytes, Codec, PlainData},
+        ends::Landing,
         lane,
         receiver::Receiver,
         sender::Sender,
@@ -34,7 +35,8 @@ use crate::{
 ///
 /// # What it takes
 /// 512 bytes and twice the capacity: a message lies in one piece wherever it begins. The capacity is counted as a
-/// [`Queue`](crate::Queue)'s: a message takes 8 bytes and its own length, rounded up to a multiple of 8.
+/// [`Queue`](crate::Queue)'s: a message takes 8 bytes and its own length, rounded up to a multiple of 8. Plain data
+/// takes its own length alone, rounded up to a multiple of 8, and the capacity once.
 ///
 /// # Errors
 /// [`RegionError::ZeroSize`]; [`RegionError::TooLarge`] beyond 4 GiB; else what [`Region::anonymous`] says.
@@ -77,7 +79,7 @@ pub fn channel<T: Serialize + DeserializeOwned>(
 /// let (mut sender, mut receiver) = Channel::new(4096).bytes()?;
 /// let mut slot = sender.reserve(5).unwrap();
 /// slot.copy_from_slice(b"bytes");
-/// slot.commit();
+/// slot.commit().unwrap();
 /// assert_eq!(*receiver.read().unwrap(), *b"bytes");
 /// # Ok::<(), pshared::RegionError>(())
 /// ```
@@ -141,12 +143,12 @@ impl Channel {
     }
 
     #[allow(clippy::type_complexity, reason = "both ends, or why not")]
-    fn make<T, C>(self) -> Result<(Sender<T, C>, Receiver<T, C>), RegionError> {
-        let bounds = self.capacity.bounds()?;
-        let make = |region: &Region| lane::new_in(region, bounds, self.trusts);
+    fn make<T, C: Codec<T>>(self) -> Result<(Sender<T, C>, Receiver<T, C>), RegionError> {
+        let layout = lane::Layout::new(self.capacity.bounds()?, C::Landing::FIXED)?;
+        let make = |region: &Region| lane::new_in(region, layout, self.trusts);
         let (sender, receiver) = match &self.region {
             Some(region) => make(region)?,
-            None => in_arena(lane::footprint(bounds), make)?,
+            None => in_arena(layout.footprint(), make)?,
         };
         Ok((Sender::new(sender), Receiver::new(receiver)))
     }

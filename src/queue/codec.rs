@@ -10,7 +10,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CodecError,
-    queue::ends::Landing,
+    queue::{
+        ends::Landing,
+        frame::{self, HEADER},
+        lane::{Hindrance, Taking},
+    },
     region::{self, Plain},
 };
 
@@ -37,6 +41,36 @@ pub trait Codec<T>: sealed::Sealed {
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
     #[doc(hidden)]
     fn read(bytes: &[u8]) -> Result<T, CodecError>;
+    /// Appends records of the first of `values` to a batch, as many as `bytes` hold, but at least one; false if they
+    /// have to be appended one by one.
+    #[doc(hidden)]
+    #[inline]
+    fn append_all(_values: &[T], _batch: &mut Vec<u8>, _bytes: usize) -> bool {
+        false
+    }
+    /// Appends what a batch holds to `into`; false if it has to be read one by one.
+    #[doc(hidden)]
+    #[inline]
+    fn read_all(_batch: &[u8], _into: &mut Vec<T>) -> bool {
+        false
+    }
+    /// The bytes of `values`, if they lie there as they do in a channel.
+    #[doc(hidden)]
+    #[inline]
+    fn as_records(_values: &[T]) -> Option<&[u8]> {
+        None
+    }
+    /// Takes records that lie in a channel as they do in a list, at most so many; `None` if they do not.
+    #[doc(hidden)]
+    #[inline]
+    #[allow(private_interfaces, reason = "sealed: only this module implements it")]
+    fn take_records(
+        _taking: &mut Taking<'_>,
+        _into: &mut Vec<T>,
+        _most: usize,
+    ) -> Option<Result<usize, Hindrance>> {
+        None
+    }
 }
 
 mod sealed {
@@ -186,6 +220,11 @@ impl Codec<Vec<u8>> for Bytes {
     }
 }
 
+/// Whether values lie in a list as their records lie in a channel: one behind the other.
+const fn is_as_in_a_list<T>() -> bool {
+    size_of::<T>() > 0 && size_of::<T>().is_multiple_of(HEADER)
+}
+
 /// A value of plain data that its bytes are copied into.
 #[derive(Debug)]
 pub struct PlainLanding<T> {
@@ -194,6 +233,9 @@ pub struct PlainLanding<T> {
 }
 
 impl<T: Plain> Landing for PlainLanding<T> {
+    const FIXED: Option<usize> = Some(size_of::<T>());
+
+    #[inline]
     fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         self.len = len;
         let bytes = bytemuck::bytes_of_mut(&mut self.value);
@@ -220,6 +262,30 @@ impl<T: Plain> Codec<T> for PlainData {
     fn decode(landing: PlainLanding<T>) -> Result<T, CodecError> {
         let (need, have) = (size_of::<T>(), landing.len);
         if need == have { Ok(landing.value) } else { Err(CodecError::length(need, have)) }
+    }
+
+    fn append_all(values: &[T], batch: &mut Vec<u8>, bytes: usize) -> bool {
+        frame::append_plain(batch, values, bytes);
+        true
+    }
+
+    fn read_all(batch: &[u8], into: &mut Vec<T>) -> bool {
+        frame::read_plain(batch, into)
+    }
+
+    #[inline]
+    fn as_records(values: &[T]) -> Option<&[u8]> {
+        is_as_in_a_list::<T>().then(|| bytemuck::cast_slice(values))
+    }
+
+    #[inline]
+    #[allow(private_interfaces, reason = "as declared")]
+    fn take_records(
+        taking: &mut Taking<'_>,
+        into: &mut Vec<T>,
+        most: usize,
+    ) -> Option<Result<usize, Hindrance>> {
+        is_as_in_a_list::<T>().then(|| taking.next_all::<Self::Landing, T>(into, most))
     }
 
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -38,7 +38,7 @@ use crate::{
         doorbell::{Doorbell, Reading},
         frame::{self, HEADER},
         peers::{MAX_PEERS, Party, Peers, Registers, Watched},
-        ring::{End, MAX_CAPACITY, NotPushed, Ring},
+        ring::{End, MAX_CAPACITY, NotPushed, Record, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes, portable},
     sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused, Slot},
@@ -87,7 +87,7 @@ pub(crate) enum NotReceived {
 }
 
 /// Why nothing was taken from the ring.
-enum NotTaken {
+pub(super) enum NotTaken {
     /// There is nothing; what the tail showed when that was found.
     Nothing(Reading),
     NoMemory(usize),
@@ -101,6 +101,9 @@ impl From<Reading> for NotTaken {
 
 /// Where a received payload goes.
 pub(crate) trait Landing {
+    /// The length of every payload that it takes, if they all have one.
+    const FIXED: Option<usize> = None;
+
     /// Room for a payload of `len` bytes; less, if the rest is not wanted; `None`, if there is no memory.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
 }
@@ -236,6 +239,11 @@ impl RawQueue {
         Ring { tail: &self.ends.tail, head: &self.ends.head, buffer: self.bytes.buffer(), most: self.most }
     }
 
+    /// Where the buffer begins.
+    pub(super) fn base(&self) -> *mut u8 {
+        self.bytes.base().as_ptr()
+    }
+
     pub(super) fn tail_bell(&self) -> &Doorbell {
         &self.ends.tail.bell
     }
@@ -260,40 +268,43 @@ impl RawQueue {
     #[inline]
     pub(crate) fn send(&self, payload: &[u8], patience: Patience) -> Result<(), NotSent> {
         debug_assert!(payload.len() <= self.max_len());
-        self.push(payload.len(), patience, |ring| ring.push(payload).map(|()| true))
+        self.push(payload.len(), patience, |ring| ring.push(payload).map(|()| true)).map(drop)
     }
 
     /// Sends a batch, which is not empty, as much of it in one commit as there is room for, and waits for the rest as
-    /// long as `patience` lasts. Nothing of others comes in between. `sent` counts the messages, also if it fails.
+    /// long as `patience` lasts. Nothing of others comes in between. `len` is the length of all payloads, if they have
+    /// one. `sent` counts the messages, also if it fails.
     pub(crate) fn send_many(
         &self,
         batch: &[u8],
+        len: Option<usize>,
         sent: &mut usize,
         patience: Patience,
     ) -> Result<(), NotSent> {
         let mut rest = batch;
         let first = frame::payloads(batch).next().map_or(0, <[u8]>::len);
         self.push(first, patience, |ring| {
-            let extent = ring.push_many(rest)?;
+            let extent = ring.push_many(rest, len)?;
             rest = &rest[extent.bytes()..];
             *sent += extent.records as usize;
             Ok(rest.is_empty())
         })
+        .map(drop)
     }
 
     /// Lets `push` put in what it has until it says that this was all, waiting for room as long as `patience` lasts.
-    /// The first payload has `len` bytes.
+    /// The first payload has `len` bytes. The end is still held then.
     #[inline]
-    fn push(
+    pub(super) fn push(
         &self,
         len: usize,
         patience: Patience,
         mut push: impl FnMut(&Ring<'_>) -> Result<bool, NotPushed>,
-    ) -> Result<(), NotSent> {
+    ) -> Result<Hold<'_>, NotSent> {
         let Patience::Until(deadline) = patience else {
             return self.try_push(len, push);
         };
-        let _end = hold(&self.ends.sending, patience).ok_or(NotSent::TimedOut)?;
+        let end = hold(&self.ends.sending, patience).ok_or(NotSent::TimedOut)?;
         // CRASH(ends.sending): ours, until the hold is dropped.
         let ring = self.ring();
         let receivers = self.peers.as_ref().map(Peers::receivers);
@@ -306,7 +317,7 @@ impl RawQueue {
                 return Err(NotSent::Closed);
             }
             match push(&ring) {
-                Ok(true) => return Ok(()),
+                Ok(true) => return Ok(end),
                 Ok(false) => {}
                 Err(NotPushed::Closed) => return Err(NotSent::Closed),
                 Err(NotPushed::Full(head)) => {
@@ -327,7 +338,7 @@ impl RawQueue {
         &self,
         len: usize,
         mut push: impl FnMut(&Ring<'_>) -> Result<bool, NotPushed>,
-    ) -> Result<(), NotSent> {
+    ) -> Result<Hold<'_>, NotSent> {
         if self.tail_bell().read().is_closed() {
             return Err(NotSent::Closed);
         }
@@ -338,10 +349,10 @@ impl RawQueue {
         if !ring.has_room_for(len) {
             return Err(NotSent::Full);
         }
-        let _end = hold(&self.ends.sending, moment()).ok_or(NotSent::Full)?;
+        let end = hold(&self.ends.sending, moment()).ok_or(NotSent::Full)?;
         loop {
             match push(&ring) {
-                Ok(true) => return Ok(()),
+                Ok(true) => return Ok(end),
                 Ok(false) => {}
                 Err(NotPushed::Full(_)) => return Err(NotSent::Full),
                 Err(NotPushed::Closed) => return Err(NotSent::Closed),
@@ -351,14 +362,18 @@ impl RawQueue {
 
     /// Receives the oldest payload into `landing`, waiting for one as long as `patience` lasts.
     #[inline]
-    pub(crate) fn recv(&self, landing: &mut impl Landing, patience: Patience) -> Result<(), NotReceived> {
+    pub(crate) fn recv<L: Landing>(&self, landing: &mut L, patience: Patience) -> Result<(), NotReceived> {
         self.pull(patience, |ring| {
             let record = ring.peek()?;
-            let room = landing.room(record.len()).ok_or(NotTaken::NoMemory(record.len()))?;
-            ring.copy(record, room);
+            match L::FIXED {
+                // The compiler knows how much is copied.
+                Some(len) if len == record.len() => land(ring, record, len, landing)?,
+                _ => land(ring, record, record.len(), landing)?,
+            }
             ring.take(record);
             Ok(())
         })
+        .map(drop)
     }
 
     /// Receives at most `most` payloads, one commit for all, and appends them to `batch`. It waits for the first alone,
@@ -382,19 +397,20 @@ impl RawQueue {
             ring.take_many(oldest);
             Ok(())
         })
+        .map(drop)
     }
 
-    /// Lets `take` have what there is, waiting for it as long as `patience` lasts.
+    /// Lets `take` have what there is, waiting for it as long as `patience` lasts. The end is still held then.
     #[inline]
-    fn pull(
+    pub(super) fn pull(
         &self,
         patience: Patience,
         mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>,
-    ) -> Result<(), NotReceived> {
+    ) -> Result<Hold<'_>, NotReceived> {
         let Patience::Until(deadline) = patience else {
             return self.try_pull(take);
         };
-        let _end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
+        let end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
         // CRASH(ends.receiving): ours, until the hold is dropped.
         let senders = self.peers.as_ref().map(Peers::senders);
         let mut all_gone = false;
@@ -409,19 +425,22 @@ impl RawQueue {
                 Some(_) => {}
             }
         }
-        Ok(())
+        Ok(end)
     }
 
     /// As [`try_push`](Self::try_push): by the records.
-    fn try_pull(&self, mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>) -> Result<(), NotReceived> {
+    fn try_pull(
+        &self,
+        mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>,
+    ) -> Result<Hold<'_>, NotReceived> {
         let ring = self.ring();
         let nothing = || if self.is_disconnected() { NotReceived::Disconnected } else { NotReceived::Empty };
         if ring.contents().0 == 0 && !self.tail_bell().read().is_closed() {
             return Err(nothing());
         }
-        let _end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
+        let end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
         match self.take_oldest(&mut take, moment())? {
-            None => Ok(()),
+            None => Ok(end),
             Some(_) => Err(nothing()),
         }
     }
@@ -518,67 +537,26 @@ pub(super) fn moment() -> Patience {
     Patience::Until(Some(Deadline::after(MOMENT)))
 }
 
+/// Copies a payload, which has `len` bytes.
+#[inline]
+fn land(ring: &Ring<'_>, record: Record, len: usize, landing: &mut impl Landing) -> Result<(), NotTaken> {
+    let room = landing.room(len).ok_or(NotTaken::NoMemory(len))?;
+    ring.copy(record, room);
+    Ok(())
+}
+
 /// Takes an end's lock; `None` when the time is up.
 #[inline]
 fn hold(lock: &RawLock, patience: Patience) -> Option<Hold<'_>> {
     match lock.hold(patience) {
         Ok(hold) => Some(hold),
         Err(Refused::TimedOut | Refused::WouldBlock) => None,
-        Err(Refused::AlreadyHeld) => panic!("a signal handler used the queue that it interrupted"),
+        Err(Refused::AlreadyHeld) => panic!(
+            "this thread holds that end of the queue: it writes or reads a message in place, or a signal handler \
+             interrupted its call"
+        ),
     }
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::queue::doorbell::COUNT_MASK;
-
-    fn queue(capacity: usize) -> RawQueue {
-        let region = Region::anonymous(capacity + 4096).unwrap();
-        RawQueue::new_in(&region, RawQueue::bounds(capacity, None, 0).unwrap()).unwrap()
-    }
-
-    fn received(queue: &RawQueue) -> Result<Vec<u8>, NotReceived> {
-        let mut landing = Vec::new();
-        queue.recv(&mut landing, Patience::None).map(|()| landing)
-    }
-
-    #[test]
-    fn counts_and_positions_wrap() {
-        let queue = queue(192);
-        // 24 units of 8 bytes: positions wrap at 48, counts at 2^30.
-        for (count, position) in [(COUNT_MASK, 0), (COUNT_MASK - 3, 47), (5, 46), (0, 24), (COUNT_MASK, 23)] {
-            queue.start_at(count, position);
-            for round in 0..100_u8 {
-                let lengths = [usize::from(round) % 41, 0, 16];
-                lengths.iter().for_each(|&len| queue.send(&vec![round; len], Patience::None).unwrap());
-                assert_eq!(queue.len(), 3);
-                lengths.iter().for_each(|&len| assert_eq!(received(&queue).unwrap(), vec![round; len]));
-                assert_eq!(received(&queue), Err(NotReceived::Empty));
-            }
-        }
-    }
-
-    #[test]
-    fn the_longest_payload_fits_wherever_the_ring_stands() {
-        let queue = queue(64);
-        for position in 0..16 {
-            queue.start_at(7, position);
-            let longest: Vec<u8> = (0..queue.max_len() as u8).collect();
-            queue.send(&longest, Patience::None).unwrap();
-            assert_eq!(queue.send(&[], Patience::None), Err(NotSent::Full));
-            assert_eq!(received(&queue).unwrap(), longest);
-        }
-    }
-
-    #[test]
-    fn a_closed_queue_drains() {
-        let queue = queue(64);
-        queue.send(b"last", Patience::None).unwrap();
-        queue.close();
-        assert_eq!(queue.send(b"late", Patience::FOREVER), Err(NotSent::Closed));
-        assert_eq!(received(&queue).unwrap(), b"last");
-        assert_eq!(received(&queue), Err(NotReceived::Closed));
-        assert_eq!(queue.recv(&mut Vec::new(), Patience::FOREVER), Err(NotReceived::Closed));
-    }
-}
+mod tests;

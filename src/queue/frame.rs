@@ -3,6 +3,8 @@
 //! Several in a row are a *batch*: a sender writes it in its own memory, with no lock held, and a receiver reads it
 //! there likewise. The ring copies it as it is.
 
+use crate::region::Plain;
+
 /// What a record takes beside its payload, in bytes; and the unit of positions.
 pub(crate) const HEADER: usize = 8;
 
@@ -15,15 +17,13 @@ pub(crate) fn units(len: usize) -> u32 {
 /// The header of a payload of `len` bytes.
 #[inline]
 pub(crate) fn header(len: usize) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    header[..4].copy_from_slice(&(len as u32).to_ne_bytes());
-    header
+    u64::from(len as u32).to_ne_bytes()
 }
 
 /// The length that stands in a header.
 #[inline]
 pub(crate) fn payload_len(header: [u8; HEADER]) -> usize {
-    u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize
+    u64::from_ne_bytes(header) as u32 as usize
 }
 
 /// Adds to `batch` a record of what `write` appends. If it fails, or the payload is longer than `limit` (then its
@@ -45,6 +45,36 @@ pub(crate) fn append<E>(
     batch[start..start + HEADER].copy_from_slice(&header(len));
     batch.resize(start + HEADER * units(len) as usize, 0);
     Ok(Ok(()))
+}
+
+/// What a value of plain data takes, header and padding included.
+#[inline]
+const fn record_of<T>() -> usize {
+    HEADER + size_of::<T>().next_multiple_of(HEADER)
+}
+
+/// Adds to `batch` a record of each of the first values, as many as `bytes` hold, but at least one.
+pub(crate) fn append_plain<T: Plain>(batch: &mut Vec<u8>, values: &[T], bytes: usize) {
+    let values = &values[..values.len().min((bytes / record_of::<T>()).max(1))];
+    let start = batch.len();
+    batch.resize(start + values.len() * record_of::<T>(), 0);
+    for (record, value) in batch[start..].chunks_exact_mut(record_of::<T>()).zip(values) {
+        record[..HEADER].copy_from_slice(&header(size_of::<T>()));
+        record[HEADER..HEADER + size_of::<T>()].copy_from_slice(bytemuck::bytes_of(value));
+    }
+}
+
+/// Appends to `values` what a batch holds, if all of it has the length of a `T`; says whether it has.
+pub(crate) fn read_plain<T: Plain>(batch: &[u8], values: &mut Vec<T>) -> bool {
+    let records = batch.chunks_exact(record_of::<T>());
+    let is_value = |record: &[u8]| record.starts_with(&header(size_of::<T>()));
+    if !records.remainder().is_empty() || !records.clone().all(is_value) {
+        return false;
+    }
+    values.extend(
+        records.map(|record| -> T { bytemuck::pod_read_unaligned(&record[HEADER..HEADER + size_of::<T>()]) }),
+    );
+    true
 }
 
 /// The payloads of a batch.

@@ -12,15 +12,18 @@ use crate::{
     primitive::Deadline,
     queue::{
         codec::Bytes,
+        ends::NotReceived,
+        held::{Peeked, Reserved},
         lane::{RawReceiver, RawSender},
+        queue::{Failed, Queue},
         receiver::{Receiver, Unreceived},
         sender::{Sender, Unsent},
     },
     sync::Patience,
 };
 
-/// Bytes in the ring, or, where the other end is not trusted, in memory of one's own. The pointer keeps it in the
-/// thread that holds the end: no other may commit there.
+/// Bytes in the ring, or in memory of one's own: where the other end is not trusted, or the ring of a queue goes on at
+/// its start. The pointer keeps it in the thread that holds the end: no other may commit there.
 enum Place<P> {
     InRing(P, usize),
     Own(Vec<u8>),
@@ -41,25 +44,53 @@ fn assert_ours(is_ours: bool) {
     assert!(is_ours, "the message belongs to the process that this one was forked from");
 }
 
-/// Room for a message in the ring of a channel: what is written there is sent by [`commit`](Slot::commit), and by
-/// nothing else.
+/// Room for a message in the ring of a channel or a queue: what is written there is sent by [`commit`](Slot::commit),
+/// and by nothing else.
 ///
 /// It holds what was there before. Dropped, or lost with its process, it sends nothing. A copy that a fork made sends
-/// nothing either, and panics when its bytes are asked for.
+/// nothing either, and panics when its bytes are asked for. The other senders of a queue wait meanwhile; a use of its
+/// sending end by this thread panics.
 #[must_use = "only `commit` sends"]
 pub struct Slot<'a> {
-    sender: &'a mut RawSender,
+    end: Sending<'a>,
     place: Place<*mut u8>,
+}
+
+/// Where a slot is.
+enum Sending<'a> {
+    Channel(&'a mut RawSender),
+    Queue(Reserved<'a>),
+}
+
+impl Sending<'_> {
+    fn is_ours(&self) -> bool {
+        match self {
+            Sending::Channel(sender) => sender.is_ours(),
+            Sending::Queue(reserved) => reserved.is_ours(),
+        }
+    }
 }
 
 impl Slot<'_> {
     /// Sends the message. It is received whole or, if this process is killed before, not at all.
-    pub fn commit(self) {
-        match &self.place {
-            Place::InRing(_, len) => self.sender.commit_reserved(*len),
-            Place::Own(bytes) => {
-                self.sender.write_reserved(bytes);
-                self.sender.commit_reserved(bytes.len());
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if the queue was closed meanwhile. The receiver of a channel that has gone meanwhile is
+    /// told by the next call.
+    pub fn commit(self) -> Result<(), SendError<()>> {
+        let own = match &self.place {
+            Place::InRing(..) => None,
+            Place::Own(bytes) => Some(bytes),
+        };
+        match self.end {
+            Sending::Channel(sender) => {
+                own.iter().for_each(|bytes| sender.write_reserved(bytes));
+                sender.commit_reserved(self.place.len());
+                Ok(())
+            }
+            Sending::Queue(reserved) => {
+                own.iter().for_each(|bytes| reserved.write(bytes));
+                reserved.commit().map_err(|_| SendError::Closed(()))
             }
         }
     }
@@ -69,7 +100,7 @@ impl Deref for Slot<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        assert_ours(self.sender.is_ours());
+        assert_ours(self.end.is_ours());
         match &self.place {
             // SAFETY: `assert_ours`; `reserve` found the room free and in bounds, and as long as the slot borrows the
             // end nobody else is given it: what lies beyond the tail is read by nobody (L1).
@@ -81,7 +112,7 @@ impl Deref for Slot<'_> {
 
 impl DerefMut for Slot<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
-        assert_ours(self.sender.is_ours());
+        assert_ours(self.end.is_ours());
         match &mut self.place {
             // SAFETY: as for `deref`.
             Place::InRing(bytes, len) => unsafe { slice::from_raw_parts_mut(*bytes, *len) },
@@ -96,20 +127,37 @@ impl fmt::Debug for Slot<'_> {
     }
 }
 
-/// The oldest message of a channel, where it lies. It is taken from the channel when this is dropped.
+/// The oldest message of a channel or a queue, where it lies. It is taken from there when this is dropped.
 ///
-/// A receiver that is killed meanwhile has not taken it: whoever claims the end next gets it again. Forgotten
-/// ([`mem::forget`](std::mem::forget)), it stays too. A copy that a fork made panics when its bytes are asked for.
+/// A receiver that is killed meanwhile has not taken it: whoever receives next gets it again. Forgotten
+/// ([`mem::forget`](std::mem::forget)), it stays too, and a queue's receiving end is held until this thread ends. A
+/// copy that a fork made panics when its bytes are asked for. The other receivers of a queue wait meanwhile; a use of
+/// its receiving end by this thread panics.
 pub struct Message<'a> {
-    receiver: &'a mut RawReceiver,
+    end: Receiving<'a>,
     place: Place<*const u8>,
+}
+
+/// Where a message is.
+enum Receiving<'a> {
+    Channel(&'a mut RawReceiver),
+    Queue(Peeked<'a>),
+}
+
+impl Receiving<'_> {
+    fn is_ours(&self) -> bool {
+        match self {
+            Receiving::Channel(receiver) => receiver.is_ours(),
+            Receiving::Queue(peeked) => peeked.is_ours(),
+        }
+    }
 }
 
 impl Deref for Message<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        assert_ours(self.receiver.is_ours());
+        assert_ours(self.end.is_ours());
         match &self.place {
             // SAFETY: `assert_ours`; `read` found it in bounds; nobody writes between head and tail (L1), and the head
             // moves when this is dropped.
@@ -121,7 +169,10 @@ impl Deref for Message<'_> {
 
 impl Drop for Message<'_> {
     fn drop(&mut self) {
-        self.receiver.take(self.place.len());
+        match &mut self.end {
+            Receiving::Channel(receiver) => receiver.take(self.place.len()),
+            Receiving::Queue(peeked) => peeked.take(),
+        }
     }
 }
 
@@ -142,7 +193,7 @@ impl Sender<Vec<u8>, Bytes> {
     /// let (mut sender, mut receiver) = pshared::Channel::new(4096).bytes()?;
     /// let mut slot = sender.reserve(3).unwrap();
     /// slot.copy_from_slice(b"abc");
-    /// slot.commit();
+    /// slot.commit().unwrap();
     /// drop(sender.reserve(7).unwrap()); // sends nothing
     /// assert_eq!(receiver.recv().unwrap(), b"abc");
     /// # Ok::<(), pshared::RegionError>(())
@@ -191,7 +242,7 @@ impl Sender<Vec<u8>, Bytes> {
         }
         let bytes = sender.reserve(len, patience).map_err(Unsent::Hindered)?;
         let place = if sender.trusts() { Place::InRing(bytes, len) } else { Place::Own(vec![0; len]) };
-        Ok(Slot { sender, place })
+        Ok(Slot { end: Sending::Channel(sender), place })
     }
 }
 
@@ -232,10 +283,134 @@ impl Receiver<Vec<u8>, Bytes> {
         let receiver = self.raw();
         if receiver.trusts() {
             let (bytes, len) = receiver.peek(patience).map_err(Unreceived::Hindered)?;
-            return Ok(Message { receiver, place: Place::InRing(bytes, len) });
+            return Ok(Message { end: Receiving::Channel(receiver), place: Place::InRing(bytes, len) });
         }
         let mut copy = Vec::new();
         receiver.peek_copy(&mut copy, patience).map_err(Unreceived::Hindered)?;
-        Ok(Message { receiver, place: Place::Own(copy) })
+        Ok(Message { end: Receiving::Channel(receiver), place: Place::Own(copy) })
+    }
+}
+
+impl Queue<Vec<u8>, Bytes> {
+    /// Room for a message of `len` bytes, waiting for it as long as it takes: in place, unless it would go on at the
+    /// start of the ring; then `commit` copies it.
+    ///
+    /// # Errors
+    /// As for [`send`](Queue::send).
+    ///
+    /// # Panics
+    /// If this thread holds a [`Slot`] of this queue already.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = pshared::Queue::bytes(4096)?;
+    /// let mut slot = queue.reserve(3).unwrap();
+    /// slot.copy_from_slice(b"abc");
+    /// slot.commit().unwrap();
+    /// assert_eq!(*queue.read().unwrap(), *b"abc");
+    /// assert!(queue.is_empty());
+    /// # Ok::<(), pshared::RegionError>(())
+    /// ```
+    pub fn reserve(&self, len: usize) -> Result<Slot<'_>, SendError<()>> {
+        Ok(self.reserve_within(len, Patience::FOREVER)?)
+    }
+
+    /// The same, if there is room now.
+    ///
+    /// # Errors
+    /// As for [`try_send`](Queue::try_send).
+    ///
+    /// # Panics
+    /// As for [`reserve`](Queue::reserve).
+    pub fn try_reserve(&self, len: usize) -> Result<Slot<'_>, TrySendError<()>> {
+        Ok(self.reserve_within(len, Patience::None)?)
+    }
+
+    /// The same, waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As for [`send_timeout`](Queue::send_timeout).
+    ///
+    /// # Panics
+    /// As for [`reserve`](Queue::reserve).
+    pub fn reserve_timeout(&self, len: usize, timeout: Duration) -> Result<Slot<'_>, SendTimeoutError<()>> {
+        self.reserve_deadline(len, Deadline::after(timeout))
+    }
+
+    /// The same, waiting at most until `deadline`.
+    ///
+    /// # Errors
+    /// As for [`send_timeout`](Queue::send_timeout).
+    ///
+    /// # Panics
+    /// As for [`reserve`](Queue::reserve).
+    pub fn reserve_deadline(&self, len: usize, deadline: Deadline) -> Result<Slot<'_>, SendTimeoutError<()>> {
+        Ok(self.reserve_within(len, Patience::Until(Some(deadline)))?)
+    }
+
+    fn reserve_within(&self, len: usize, patience: Patience) -> Result<Slot<'_>, Failed<()>> {
+        let limit = self.max_message_len();
+        if len > limit {
+            return Err(Failed::TooLong { value: (), len, limit });
+        }
+        let reserved = self.raw.reserve(len, patience).map_err(|why| Failed::NotSent(why, ()))?;
+        let place =
+            reserved.in_one_piece().map_or_else(|| Place::Own(vec![0; len]), |at| Place::InRing(at, len));
+        Ok(Slot { end: Sending::Queue(reserved), place })
+    }
+
+    /// The oldest message, waiting for one as long as it takes: in place, or a copy where it goes on at the start of
+    /// the ring.
+    ///
+    /// # Errors
+    /// As for [`recv`](Queue::recv).
+    ///
+    /// # Panics
+    /// If this thread holds a [`Message`] of this queue already.
+    pub fn read(&self) -> Result<Message<'_>, RecvError> {
+        Ok(self.read_within(Patience::FOREVER)?)
+    }
+
+    /// The same, if there is one now.
+    ///
+    /// # Errors
+    /// As for [`try_recv`](Queue::try_recv).
+    ///
+    /// # Panics
+    /// As for [`read`](Queue::read).
+    pub fn try_read(&self) -> Result<Message<'_>, TryRecvError> {
+        Ok(self.read_within(Patience::None)?)
+    }
+
+    /// The same, waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As for [`recv_timeout`](Queue::recv_timeout).
+    ///
+    /// # Panics
+    /// As for [`read`](Queue::read).
+    pub fn read_timeout(&self, timeout: Duration) -> Result<Message<'_>, RecvTimeoutError> {
+        self.read_deadline(Deadline::after(timeout))
+    }
+
+    /// The same, waiting at most until `deadline`.
+    ///
+    /// # Errors
+    /// As for [`recv_timeout`](Queue::recv_timeout).
+    ///
+    /// # Panics
+    /// As for [`read`](Queue::read).
+    pub fn read_deadline(&self, deadline: Deadline) -> Result<Message<'_>, RecvTimeoutError> {
+        Ok(self.read_within(Patience::Until(Some(deadline)))?)
+    }
+
+    fn read_within(&self, patience: Patience) -> Result<Message<'_>, NotReceived> {
+        let peeked = self.raw.peek(patience)?;
+        let len = peeked.len();
+        let place = match peeked.in_one_piece() {
+            Some(at) => Place::InRing(at, len),
+            None => Place::Own(peeked.copy().ok_or(NotReceived::NoMemory(len))?),
+        };
+        Ok(Message { end: Receiving::Queue(peeked), place })
     }
 }

@@ -16,6 +16,9 @@
 //! of 8 bytes and the payload, padded to 8 (`frame.rs`). It begins in the first `capacity` units of the buffer and may
 //! go on beyond them, up to as much again: so every record lies in one piece and no room is lost, wherever it begins.
 //!
+//! Where all payloads have one length, which both ends know, there are no headers, and the capacity is a multiple of a
+//! record: no record goes on beyond it, and many that lie one behind the other are copied at once.
+//!
 //! # Invariants
 //! - L1: what lies beyond the tail is read by nobody; what lies between head and tail is written by nobody.
 //! - L2: a place is one word, so a death leaves the old one or the new one, and whoever claims an end finds in it all
@@ -39,15 +42,20 @@ use crate::{
     },
     queue::{
         claim::{Claim, Fate, NotClaimed, claimant, is_ours},
-        ends::Bounds,
-        frame::{HEADER, units},
+        ends::Landing,
+        frame::HEADER,
     },
     region::{Handle, Region, Shareable, SharedBytes},
     sync::{OwnerWord, Patience},
 };
 
+mod layout;
 mod receiving;
 mod sending;
+
+pub(crate) use layout::Layout;
+use layout::{Place, header_of, units};
+pub(crate) use receiving::Taking;
 
 /// An identity that no thread has.
 const NOBODY: u64 = u64::MAX;
@@ -55,23 +63,6 @@ const NOBODY: u64 = u64::MAX;
 /// Looks in a row that found something before the sleep, until sleeps count as rare. A heavy fence takes as long as a
 /// dozen commits that are careful.
 const CALM: u32 = 64;
-
-/// A count and the position that belongs to it, in one word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    count: u32,
-    position: u32,
-}
-
-impl Place {
-    fn unpack(word: u64) -> Place {
-        Place { count: (word >> 32) as u32, position: word as u32 }
-    }
-
-    fn pack(self) -> u64 {
-        u64::from(self.count) << 32 | u64::from(self.position)
-    }
-}
 
 /// One end, as all see it.
 #[repr(C, align(128))]
@@ -133,10 +124,7 @@ pub(crate) enum Hindrance {
 pub(crate) struct Side<const SENDS: bool> {
     lane: Handle<Lane>,
     bytes: SharedBytes,
-    /// In units.
-    capacity: u32,
-    /// The most records, however short.
-    most: u32,
+    layout: Layout,
     /// Who commits need not fence, as long as nobody sleeps.
     fences: bool,
     /// The other end may do what it likes: its words are bounded anyway, but nothing of ours is linked.
@@ -154,31 +142,25 @@ pub(crate) struct Side<const SENDS: bool> {
 pub(crate) type RawSender = Side<true>;
 pub(crate) type RawReceiver = Side<false>;
 
-/// What a channel within `bounds` takes of a region.
-pub(crate) fn footprint(bounds: Bounds) -> usize {
-    size_of::<Lane>() + 2 * bounds.buffer
-}
-
 /// Both ends of a new channel, whose users trust each other, or do not.
 pub(crate) fn new_in(
     region: &Region,
-    bounds: Bounds,
+    layout: Layout,
     trusts: bool,
 ) -> Result<(RawSender, RawReceiver), RegionError> {
     let fences = meets_heavy_fences();
     let lane = Lane { tail: Desk::new(fences), head: Desk::new(fences) };
-    let (lane, bytes) = region.place_with_bytes(lane, 2 * bounds.buffer, 128)?;
-    let sender = Side::new(lane.clone(), bytes.clone(), bounds, fences, trusts);
-    Ok((sender, Side::new(lane, bytes, bounds, fences, trusts)))
+    let (lane, bytes) = region.place_with_bytes(lane, layout.bytes(), 128)?;
+    let sender = Side::new(lane.clone(), bytes.clone(), layout, fences, trusts);
+    Ok((sender, Side::new(lane, bytes, layout, fences, trusts)))
 }
 
 impl<const SENDS: bool> Side<SENDS> {
-    fn new(lane: Handle<Lane>, bytes: SharedBytes, bounds: Bounds, fences: bool, trusts: bool) -> Self {
+    fn new(lane: Handle<Lane>, bytes: SharedBytes, layout: Layout, fences: bool, trusts: bool) -> Self {
         Side {
             lane,
             bytes,
-            capacity: (bounds.buffer / HEADER) as u32,
-            most: bounds.most,
+            layout,
             fences,
             trusts,
             forks: forks(),
@@ -201,12 +183,13 @@ impl<const SENDS: bool> Side<SENDS> {
 
     /// In bytes.
     pub(crate) fn capacity(&self) -> usize {
-        HEADER * self.capacity as usize
+        HEADER * self.layout.capacity as usize
     }
 
     /// The longest payload.
+    #[inline]
     pub(crate) fn max_len(&self) -> usize {
-        self.capacity() - HEADER
+        self.capacity() - self.layout.header
     }
 
     pub(crate) fn trusts(&self) -> bool {
@@ -214,7 +197,7 @@ impl<const SENDS: bool> Side<SENDS> {
     }
 
     pub(crate) fn most(&self) -> Option<u32> {
-        (self.most < u32::MAX).then_some(self.most)
+        (self.layout.most < u32::MAX).then_some(self.layout.most)
     }
 
     /// Whether the calling thread claimed the end by this handle, in this process.
@@ -245,7 +228,7 @@ impl<const SENDS: bool> Side<SENDS> {
         // What our predecessor left counts no more than what the other end says (L3).
         self.own = self.mine().place();
         self.other = self.theirs().place();
-        let judged = self.judge_places();
+        let judged = self.judge_places().and_then(|()| self.judge_begin());
         if judged.is_err() {
             self.release();
         }
@@ -291,9 +274,9 @@ impl<const SENDS: bool> Side<SENDS> {
     }
 
     /// Whether a payload of `len` bytes would be refused, at some instant of the call.
-    pub(crate) fn is_full_for(&self, len: usize) -> bool {
+    pub(crate) fn is_full_for<L: Landing>(&self, len: usize) -> bool {
         let (records, used) = self.contents();
-        records >= self.most || units(len) > self.capacity - used
+        records >= self.layout.most || units::<L>(len) > self.layout.capacity - used
     }
 
     /// The records between the ends, and the units that they take, at some instant of the call.
@@ -303,37 +286,18 @@ impl<const SENDS: bool> Side<SENDS> {
             let head = self.lane.head.place();
             // The head was read while the tail stood still: that is the instant. (Our own end stands still anyway.)
             if self.lane.tail.place() == tail || !SENDS && is_ours(self.identity) {
-                let used = self.between(head.position, tail.position).min(self.capacity);
+                let used = self.layout.between(head.position, tail.position).min(self.layout.capacity);
                 return (tail.count.wrapping_sub(head.count).min(used), used);
             }
             spin_hint();
         }
     }
 
-    #[inline]
-    fn behind(&self, place: Place, units: u32) -> Place {
-        let sum = place.position + units;
-        let position = if sum >= 2 * self.capacity { sum - 2 * self.capacity } else { sum };
-        Place { count: place.count.wrapping_add(1), position }
-    }
-
-    /// How many units lie between two positions; whatever the other end says, a number.
-    #[inline]
-    fn between(&self, from: u32, to: u32) -> u32 {
-        if to >= from { to - from } else { to.wrapping_add(2 * self.capacity).wrapping_sub(from) }
-    }
-
-    /// The byte in the buffer at which `position` lies.
-    #[inline]
-    fn offset(&self, position: u32) -> usize {
-        HEADER * (if position >= self.capacity { position - self.capacity } else { position }) as usize
-    }
-
     /// The units between head and tail, as we know them.
     #[inline]
     fn used(&self) -> u32 {
         let (tail, head) = if SENDS { (self.own, self.other) } else { (self.other, self.own) };
-        self.between(head.position, tail.position)
+        self.layout.between(head.position, tail.position)
     }
 
     /// L3.
@@ -341,11 +305,21 @@ impl<const SENDS: bool> Side<SENDS> {
     fn judge_places(&self) -> Result<(), Hindrance> {
         let highest = self.own.position.max(self.other.position);
         let used = self.used();
-        if highest < 2 * self.capacity && used <= self.capacity {
+        if highest < 2 * self.layout.capacity && used <= self.layout.capacity {
             return Ok(());
         }
         let found = HEADER * used.max(highest) as usize;
         Err(Hindrance::Damaged { found, limit: self.capacity() })
+    }
+
+    /// L3: where records have one length, a place that we go on from must be the begin of one.
+    fn judge_begin(&self) -> Result<(), Hindrance> {
+        let (place, record) = (self.own.position, self.layout.record);
+        if place.is_multiple_of(record) {
+            return Ok(());
+        }
+        let bytes = |units: u32| HEADER * units as usize;
+        Err(Hindrance::Damaged { found: bytes(place), limit: bytes(place - place % record) })
     }
 
     /// Looks where the other end is; whether it has moved.
@@ -422,10 +396,10 @@ impl<const SENDS: bool> Side<SENDS> {
         self.mine().claim.ring_if_waited();
     }
 
-    /// The bytes of a record's payload at `place`, for whom they belong to.
+    /// The bytes of a record's payload at `place`, behind a header, for whom they belong to.
     fn payload_at(&self, place: Place) -> *mut u8 {
-        // SAFETY: a record begins within the first half of the buffer, and its payload behind its header.
-        unsafe { self.bytes.base().as_ptr().add(self.offset(place.position) + HEADER) }
+        // SAFETY: a record begins within the capacity, and its payload behind its header.
+        unsafe { self.bytes.base().as_ptr().add(self.layout.offset(place.position) + HEADER) }
     }
 }
 
@@ -434,9 +408,9 @@ impl<const SENDS: bool> Side<SENDS> {
     /// A copy, as a fork makes it.
     pub(crate) fn forked(&mut self) -> Self {
         self.forks = !forks();
-        let Side { capacity, most, fences, trusts, forks, identity, own, other, calm, .. } = *self;
+        let Side { layout, fences, trusts, forks, identity, own, other, calm, .. } = *self;
         let (lane, bytes) = (self.lane.clone(), self.bytes.clone());
-        Side { lane, bytes, capacity, most, fences, trusts, forks, identity, own, other, calm }
+        Side { lane, bytes, layout, fences, trusts, forks, identity, own, other, calm }
     }
 
     /// Starts counts and positions elsewhere, for tests of wrapping. Both ends are told.
@@ -474,10 +448,15 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::queue::{
+        codec::{Codec, PlainData},
+        ends::Bounds,
+    };
 
     fn channel(buffer: usize) -> (RawSender, RawReceiver) {
         let region = Region::anonymous(2 * buffer + 4096).unwrap();
-        new_in(&region, Bounds { buffer, most: u32::MAX, peers: 0 }, true).unwrap()
+        let bounds = Bounds { buffer, most: u32::MAX, peers: 0 };
+        new_in(&region, Layout::new(bounds, None).unwrap(), true).unwrap()
     }
 
     fn received(receiver: &mut RawReceiver) -> Result<Vec<u8>, Hindrance> {
@@ -495,7 +474,7 @@ mod tests {
             for round in 0..100_u8 {
                 let lengths = [usize::from(round) % 41, 0, 16];
                 for len in lengths {
-                    sender.send(&vec![round; len], Patience::None).unwrap();
+                    sender.send::<Vec<u8>>(&vec![round; len], Patience::None).unwrap();
                 }
                 assert_eq!((sender.len(), receiver.len()), (3, 3));
                 lengths
@@ -515,9 +494,49 @@ mod tests {
     }
 
     #[test]
+    fn places_between_records_of_one_length_are_damage() {
+        // Records of 3 units, 8 of them.
+        let layout = Layout::new(Bounds { buffer: 192, most: u32::MAX, peers: 0 }, Some(24)).unwrap();
+        let new = || new_in(&Region::anonymous(4096).unwrap(), layout, true).unwrap();
+        type Landing = <PlainData as Codec<[u8; 24]>>::Landing;
+        let landing = <PlainData as Codec<[u8; 24]>>::landing;
+        for position in [1, 2, 22, 23, 25, 47] {
+            let garbage = Place { count: 1, position };
+            // Where somebody goes on.
+            let (mut sender, mut receiver) = new();
+            sender.start_at(1, position);
+            receiver.start_at(1, position);
+            let damage = Hindrance::Damaged {
+                found: 8 * position as usize,
+                limit: 8 * (position - position % 3) as usize,
+            };
+            assert_eq!(sender.forked().send::<Landing>(&[1; 24], Patience::None), Err(damage));
+            assert_eq!(receiver.forked().recv(&mut landing(), Patience::None), Err(damage));
+            // Where the other end says that it is: what is whole is received.
+            let (mut sender, mut receiver) = new();
+            receiver.claim().unwrap();
+            sender.claim().unwrap();
+            sender.lane.tail.place.store(garbage.pack(), Release);
+            let received = (0..9).map(|_| receiver.recv(&mut landing(), Patience::None)).find(Result::is_err);
+            assert!(matches!(received, Some(Err(Hindrance::Damaged { .. }))), "{position}: {received:?}");
+            let mut many = Vec::<[u8; 24]>::new();
+            let mut taking = receiver.begin(Patience::None).map(drop);
+            if taking.is_ok() {
+                taking =
+                    receiver.begin(Patience::None).unwrap().next_all::<Landing, _>(&mut many, 9).map(drop);
+            }
+            assert!(taking.is_err() && many.is_empty(), "{position}: {taking:?}");
+            sender.lane.head.place.store(Place { count: 0, position }.pack(), Release);
+            for _ in 0..20 {
+                let _ = sender.send::<Landing>(&[1; 24], Patience::None);
+            }
+        }
+    }
+
+    #[test]
     fn places_that_cannot_be_are_damage() {
         let (mut sender, mut receiver) = channel(64);
-        sender.send(&[1; 8], Patience::None).unwrap();
+        sender.send::<Vec<u8>>(&[1; 8], Patience::None).unwrap();
         for position in [16, 1000, u32::MAX, 9, 15] {
             let garbage = Place { count: 1, position };
             sender.lane.tail.place.store(garbage.pack(), Release);
@@ -525,6 +544,6 @@ mod tests {
             assert_eq!(received(&mut receiver), Err(damage), "position {position}");
         }
         sender.lane.head.place.store(Place { count: 0, position: 3 }.pack(), Release);
-        assert!(matches!(sender.send(&[1; 50], Patience::None), Err(Hindrance::Damaged { .. })));
+        assert!(matches!(sender.send::<Vec<u8>>(&[1; 50], Patience::None), Err(Hindrance::Damaged { .. })));
     }
 }

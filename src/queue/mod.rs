@@ -8,6 +8,7 @@ mod codec;
 mod doorbell;
 mod ends;
 mod frame;
+mod held;
 mod in_place;
 mod iter;
 mod joinable;

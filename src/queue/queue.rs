@@ -12,7 +12,7 @@ use crate::{
     primitive::Deadline,
     queue::{
         capacity::Capacity,
-        codec::{Codec, PlainData, Serde},
+        codec::{Bytes, Codec, PlainData, Serde},
         ends::{NotReceived, NotSent, RawQueue},
     },
     region::{Plain, Region, in_arena, portable},
@@ -28,8 +28,8 @@ use crate::{
 ///
 /// Messages keep the order in which they were accepted. The capacity is in bytes, and, if asked for, in messages
 /// ([`Capacity`]): a message takes 8 bytes and its own length, rounded up to a multiple of 8. `C` says how values
-/// travel: [`new`](Queue::new) takes any serde type,
-/// [`plain`](Queue::plain) copies plain data as it is. A clone is another handle to the same queue.
+/// travel: [`new`](Queue::new) takes any serde type, [`plain`](Queue::plain) copies plain data as it is, and
+/// [`bytes`](Queue::bytes) are written and read in place. A clone is another handle to the same queue.
 ///
 /// Whoever wants the other end to learn of its own end registers: [`sender`](Queue::sender),
 /// [`receiver`](Queue::receiver).
@@ -102,6 +102,28 @@ impl<T: Plain> Queue<T, PlainData> {
     }
 }
 
+impl Queue<Vec<u8>, Bytes> {
+    /// As [`new`](Queue::new), for byte strings, whole, or written and read in place: [`reserve`](Queue::reserve) and
+    /// [`read`](Queue::read).
+    ///
+    /// # Errors
+    /// As for [`new`](Queue::new).
+    pub fn bytes(capacity: impl Into<Capacity>) -> Result<Queue<Vec<u8>, Bytes>, RegionError> {
+        Queue::make(capacity.into())
+    }
+
+    /// As [`bytes`](Queue::bytes), in `region`.
+    ///
+    /// # Errors
+    /// As for [`new`](Queue::new); [`RegionError::NoRoom`].
+    pub fn bytes_in(
+        region: &Region,
+        capacity: impl Into<Capacity>,
+    ) -> Result<Queue<Vec<u8>, Bytes>, RegionError> {
+        Queue::make_in(region, capacity.into())
+    }
+}
+
 impl<T, C: Codec<T>> Queue<T, C> {
     fn make(capacity: Capacity) -> Result<Queue<T, C>, RegionError> {
         in_arena(RawQueue::footprint(capacity.bounds()?), |region| Queue::make_in(region, capacity))
@@ -168,12 +190,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     #[doc(alias = "get")]
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        match self.recv_within(Patience::FOREVER) {
-            Ok(decoded) => decoded.map_err(RecvError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(RecvError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(RecvError::Disconnected),
-            Err(_) => Err(RecvError::Closed),
-        }
+        self.recv_within(Patience::FOREVER)?.map_err(RecvError::Decode)
     }
 
     /// Receives the oldest message if there is one now.
@@ -188,13 +205,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Python `Queue.get_nowait()`.
     #[doc(alias = "get_nowait")]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.recv_within(Patience::None) {
-            Ok(decoded) => decoded.map_err(TryRecvError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(TryRecvError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(TryRecvError::Disconnected),
-            Err(NotReceived::Closed) => Err(TryRecvError::Closed),
-            Err(_) => Err(TryRecvError::Empty),
-        }
+        self.recv_within(Patience::None)?.map_err(TryRecvError::Decode)
     }
 
     /// Receives the oldest message, waiting for one at most `timeout` (CLOCK_MONOTONIC, from the call; zero tries
@@ -211,13 +222,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// As for [`recv_timeout`](Queue::recv_timeout).
     pub fn recv_deadline(&self, deadline: Deadline) -> Result<T, RecvTimeoutError> {
-        match self.recv_within(Patience::Until(Some(deadline))) {
-            Ok(decoded) => decoded.map_err(RecvTimeoutError::Decode),
-            Err(NotReceived::NoMemory(len)) => Err(RecvTimeoutError::OutOfMemory { len }),
-            Err(NotReceived::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(NotReceived::Closed) => Err(RecvTimeoutError::Closed),
-            Err(_) => Err(RecvTimeoutError::TimedOut),
-        }
+        self.recv_within(Patience::Until(Some(deadline)))?.map_err(RecvTimeoutError::Decode)
     }
 
     fn recv_within(&self, patience: Patience) -> Result<Result<T, CodecError>, NotReceived> {
@@ -288,6 +293,39 @@ pub(super) fn send<T, C: Codec<T>>(
         Ok(Ok(Err(reason))) => Err(Failed::NotSent(reason, value)),
         Ok(Err(len)) => Err(Failed::TooLong { value, len, limit }),
         Err(source) => Err(Failed::Encode { value, source }),
+    }
+}
+
+impl From<NotReceived> for RecvError {
+    fn from(why: NotReceived) -> RecvError {
+        match why {
+            NotReceived::NoMemory(len) => RecvError::OutOfMemory { len },
+            NotReceived::Disconnected => RecvError::Disconnected,
+            // Without a limit nothing else ends a wait.
+            NotReceived::Closed | NotReceived::Empty | NotReceived::TimedOut => RecvError::Closed,
+        }
+    }
+}
+
+impl From<NotReceived> for TryRecvError {
+    fn from(why: NotReceived) -> TryRecvError {
+        match why {
+            NotReceived::NoMemory(len) => TryRecvError::OutOfMemory { len },
+            NotReceived::Disconnected => TryRecvError::Disconnected,
+            NotReceived::Closed => TryRecvError::Closed,
+            NotReceived::Empty | NotReceived::TimedOut => TryRecvError::Empty,
+        }
+    }
+}
+
+impl From<NotReceived> for RecvTimeoutError {
+    fn from(why: NotReceived) -> RecvTimeoutError {
+        match why {
+            NotReceived::NoMemory(len) => RecvTimeoutError::OutOfMemory { len },
+            NotReceived::Disconnected => RecvTimeoutError::Disconnected,
+            NotReceived::Closed => RecvTimeoutError::Closed,
+            NotReceived::Empty | NotReceived::TimedOut => RecvTimeoutError::TimedOut,
+        }
     }
 }
 

@@ -202,6 +202,14 @@ impl<T, C: Codec<T>> Receiver<T, C> {
         }
         let mut taking = self.raw.begin(patience).map_err(Unreceived::Hindered)?;
         while received < most && taking.has_more() {
+            if let Some(taken) = C::take_records(&mut taking, into, most - received) {
+                match taken {
+                    Err(why) if received == 0 => return Err(Unreceived::Hindered(why)),
+                    Err(_) => break,
+                    Ok(records) => received += records,
+                }
+                continue;
+            }
             let mut landing = C::landing();
             match taking.next(&mut landing) {
                 Err(why) if received == 0 => return Err(Unreceived::Hindered(why)),

@@ -165,6 +165,11 @@ impl Extent {
         Extent { records: self.records + 1, units: self.units + units(len) }
     }
 
+    /// So many records with payloads of `len` bytes each.
+    fn of(records: u32, len: usize) -> Extent {
+        Extent { records, units: records * units(len) }
+    }
+
     fn fits(self, room: Extent) -> bool {
         self.records <= room.records && self.units <= room.units
     }
@@ -215,28 +220,53 @@ impl Ring<'_> {
     /// Puts in `payload` and commits it. Only the producer may.
     #[inline]
     pub(crate) fn push(&self, payload: &[u8]) -> Result<(), NotPushed> {
+        let record = self.reserve(payload.len())?;
+        self.write(record, payload);
+        self.commit(record)
+    }
+
+    /// Where the next payload goes, which has `len` bytes, if there is room for it. Only the producer may ask.
+    #[inline]
+    pub(crate) fn reserve(&self, len: usize) -> Result<Record, NotPushed> {
         let tail = self.own_place(self.tail);
-        let extent = Extent::NONE.and(payload.len());
+        let extent = Extent::NONE.and(len);
         if !extent.fits(self.known_room(tail)) {
             let (reading, room) = self.look_for_room(tail);
             if !extent.fits(room) {
                 return Err(NotPushed::Full(reading));
             }
         }
-        self.buffer.write(self.offset(tail.position), &header(payload.len()));
-        self.write_wrapping(self.offset(self.advance(tail.position, 1)), payload);
-        // CRASH(ring.written): beyond the last commit.
-        self.commit_tail(tail, extent)
+        Ok(Record { place: tail, len })
     }
 
-    /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. Only
-    /// the producer may.
-    pub(crate) fn push_many(&self, batch: &[u8]) -> Result<Extent, NotPushed> {
+    /// Writes the payload of what was reserved.
+    #[inline]
+    pub(crate) fn write(&self, record: Record, payload: &[u8]) {
+        self.write_wrapping(self.offset(self.advance(record.place.position, 1)), payload);
+    }
+
+    /// Commits what was reserved. Only the producer may.
+    #[inline]
+    pub(crate) fn commit(&self, Record { place, len }: Record) -> Result<(), NotPushed> {
+        self.buffer.write(self.offset(place.position), &header(len));
+        // CRASH(ring.written): beyond the last commit.
+        self.commit_tail(place, Extent::NONE.and(len))
+    }
+
+    /// The byte of the buffer at which the payload of `record` begins, if it does not go on at the start.
+    pub(crate) fn in_one_piece(&self, record: Record) -> Option<usize> {
+        let at = self.offset(self.advance(record.place.position, 1));
+        (record.len <= self.buffer.len() - at).then_some(at)
+    }
+
+    /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. `len`
+    /// is the length of all payloads, if they have one. Only the producer may.
+    pub(crate) fn push_many(&self, batch: &[u8], len: Option<usize>) -> Result<Extent, NotPushed> {
         let tail = self.own_place(self.tail);
-        let mut extent = self.first_that_fit(batch, self.known_room(tail));
+        let mut extent = self.first_that_fit(batch, len, self.known_room(tail));
         if extent.bytes() < batch.len() && extent.records < MAX_COMMIT {
             let (reading, room) = self.look_for_room(tail);
-            extent = self.first_that_fit(batch, room);
+            extent = self.first_that_fit(batch, len, room);
             if extent == Extent::NONE {
                 return Err(NotPushed::Full(reading));
             }
@@ -246,9 +276,13 @@ impl Ring<'_> {
     }
 
     /// How much of a batch fits into `room` and into one commit.
-    fn first_that_fit(&self, batch: &[u8], room: Extent) -> Extent {
+    fn first_that_fit(&self, batch: &[u8], len: Option<usize>, room: Extent) -> Extent {
         let most = if mutant(Mutant::BatchPieceByPiece) { 1 } else { MAX_COMMIT };
         let room = Extent { records: room.records.min(most), ..room };
+        if let Some(len) = len {
+            let all = (batch.len() / HEADER) as u32 / units(len);
+            return Extent::of(all.min(room.records).min(room.units / units(len)), len);
+        }
         let mut extent = Extent::NONE;
         while let Some(header) = batch.get(extent.bytes()..).and_then(|rest| rest.first_chunk()) {
             let longer = extent.and(payload_len(*header));
@@ -319,7 +353,7 @@ impl Ring<'_> {
         while extent.records < most {
             let len = self.len_at(self.advance(place.position, extent.units));
             let longer = extent.and(len);
-            if extent.records > 0 && longer.bytes() > bytes {
+            if longer.bytes() > bytes && extent.records > 0 {
                 break;
             }
             extent = longer;
@@ -352,11 +386,11 @@ impl Ring<'_> {
         payload_len(header)
     }
 
-    /// Copies the payload of `record` to `bytes`, which may be shorter.
+    /// Copies the payload of `record` to `bytes`, which may be shorter, and not longer.
     #[inline]
     pub(crate) fn copy(&self, record: Record, bytes: &mut [u8]) {
-        let count = bytes.len().min(record.len);
-        self.read_wrapping(self.offset(self.advance(record.place.position, 1)), &mut bytes[..count]);
+        debug_assert!(bytes.len() <= record.len);
+        self.read_wrapping(self.offset(self.advance(record.place.position, 1)), bytes);
     }
 
     /// Copies records as they are to `bytes`, of which they take [`Extent::bytes`].

@@ -8,6 +8,7 @@ use crate::{
     queue::{
         claim::NotClaimed,
         codec::{Codec, Serde},
+        ends::Landing,
         lane::{Hindrance, RawSender},
     },
     sync::{MAX_HELD, Patience},
@@ -155,10 +156,11 @@ impl<T, C: Codec<T>> Sender<T, C> {
         let limit = self.raw.max_len();
         let raw = &mut self.raw;
         let sent = C::encode(value, |payload| {
-            if payload.len() > limit {
+            // The capacity is a multiple of what has a fixed length.
+            if C::Landing::FIXED.is_none() && payload.len() > limit {
                 return Err(Unsent::TooLong { len: payload.len(), limit });
             }
-            raw.send(payload, patience).map_err(Unsent::Hindered)
+            raw.send::<C::Landing>(payload, patience).map_err(Unsent::Hindered)
         });
         sent.map_err(Unsent::Encode)?
     }
@@ -219,13 +221,18 @@ impl<T, C: Codec<T>> Sender<T, C> {
         let limit = self.raw.max_len();
         let mut unsent = Rest { values, sent: 0 };
         let mut batch = self.raw.begin().map_err(|why| Unsent::Hindered(why).of_many(0))?;
+        if let Some(payloads) = C::as_records(unsent.values) {
+            let added = batch.add_all::<C::Landing>(payloads, size_of::<T>(), patience);
+            unsent.sent = batch.commit();
+            return added.map_err(|why| Unsent::Hindered(why).of_many(unsent.sent));
+        }
         let mut refused = None;
         for value in &*unsent.values {
             let added = C::encode(value, |payload| {
                 if payload.len() > limit {
                     return Err(Unsent::TooLong { len: payload.len(), limit });
                 }
-                batch.add(payload, patience).map_err(Unsent::Hindered)
+                batch.add::<C::Landing>(payload, patience).map_err(Unsent::Hindered)
             });
             if let Err(why) = added.map_err(Unsent::Encode).and_then(|added| added) {
                 refused = Some(why);
@@ -240,7 +247,7 @@ impl<T, C: Codec<T>> Sender<T, C> {
     /// Whether not even the shortest message would be accepted, at some instant of the call.
     #[doc(alias = "full")]
     pub fn is_full(&self) -> bool {
-        self.raw.is_full_for(C::SHORTEST)
+        self.raw.is_full_for::<C::Landing>(C::SHORTEST)
     }
 }
 

@@ -530,6 +530,13 @@ pub(crate) struct Hold<'a> {
     identity: u64,
 }
 
+impl Hold<'_> {
+    /// Whether it is the calling thread's, and not a copy that a fork made.
+    pub(crate) fn is_ours(&self) -> bool {
+        me_if(self.identity).is_some()
+    }
+}
+
 impl Drop for Hold<'_> {
     #[inline]
     fn drop(&mut self) {

@@ -9,7 +9,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
-use pshared::{Bytes, Channel, ClaimError, Receiver, Sender, TryRecvError};
+use pshared::{Bytes, Channel, ClaimError, Codec, PlainData, Receiver, Sender, TryRecvError};
 
 use crate::{
     board::{cell, count, up},
@@ -46,27 +46,88 @@ const KNOWS: usize = TORN + 5;
 /// The same of the heir.
 const HEIR_KNOWS: usize = TORN + 6;
 
-type Tx = Sender<Vec<u8>, Bytes>;
-type Rx = Receiver<Vec<u8>, Bytes>;
+/// How letters are carried: as byte strings behind headers, or as plain data without. As many of them fit.
+trait Carries: Codec<Self::Letter> + Sized + 'static {
+    type Letter: Clone + AsRef<[u8]>;
 
-/// Both ends, as each process of a trial has them.
-#[derive(Clone)]
-struct Post {
-    ends: Rc<RefCell<(Tx, Rx)>>,
-    scratch: Rc<RefCell<(Tx, Rx)>>,
+    fn ends() -> (Sender<Self::Letter, Self>, Receiver<Self::Letter, Self>);
+    fn letter(number: u32) -> Self::Letter;
+
+    /// Sends in place, where that is possible; whether it did.
+    fn send_in_place(sender: &mut Sender<Self::Letter, Self>, letter: &Self::Letter) -> bool;
+    /// Receives likewise.
+    fn recv_in_place(receiver: &mut Receiver<Self::Letter, Self>) -> Option<Vec<u8>>;
 }
 
-impl Post {
-    fn new() -> Post {
-        let ends = || Rc::new(RefCell::new(Channel::new(BUFFER).bytes().expect("a channel")));
+impl Carries for Bytes {
+    type Letter = Vec<u8>;
+
+    fn ends() -> (Sender<Vec<u8>, Bytes>, Receiver<Vec<u8>, Bytes>) {
+        Channel::new(BUFFER).bytes().expect("a channel")
+    }
+
+    fn letter(number: u32) -> Vec<u8> {
+        text(number).to_vec()
+    }
+
+    fn send_in_place(sender: &mut Sender<Vec<u8>, Bytes>, letter: &Vec<u8>) -> bool {
+        sender.reserve(letter.len()).is_ok_and(|mut slot| {
+            slot.copy_from_slice(letter);
+            slot.commit().is_ok()
+        })
+    }
+
+    fn recv_in_place(receiver: &mut Receiver<Vec<u8>, Bytes>) -> Option<Vec<u8>> {
+        receiver.read().map(|message| message.to_vec()).ok()
+    }
+}
+
+impl Carries for PlainData {
+    type Letter = [u8; 16];
+
+    fn ends() -> (Sender<[u8; 16], PlainData>, Receiver<[u8; 16], PlainData>) {
+        Channel::new(BUFFER).plain().expect("a channel")
+    }
+
+    fn letter(number: u32) -> [u8; 16] {
+        std::array::from_fn(|at| text(number)[at % 8])
+    }
+
+    fn send_in_place(sender: &mut Sender<[u8; 16], PlainData>, letter: &[u8; 16]) -> bool {
+        sender.send(*letter).is_ok()
+    }
+
+    fn recv_in_place(receiver: &mut Receiver<[u8; 16], PlainData>) -> Option<Vec<u8>> {
+        receiver.recv().map(|letter| letter.to_vec()).ok()
+    }
+}
+
+type Tx<C> = Sender<<C as Carries>::Letter, C>;
+type Rx<C> = Receiver<<C as Carries>::Letter, C>;
+
+/// Both ends, as each process of a trial has them.
+struct Post<C: Carries> {
+    ends: Rc<RefCell<(Tx<C>, Rx<C>)>>,
+    scratch: Rc<RefCell<(Tx<C>, Rx<C>)>>,
+}
+
+impl<C: Carries> Clone for Post<C> {
+    fn clone(&self) -> Post<C> {
+        Post { ends: Rc::clone(&self.ends), scratch: Rc::clone(&self.scratch) }
+    }
+}
+
+impl<C: Carries> Post<C> {
+    fn new() -> Post<C> {
+        let ends = || Rc::new(RefCell::new(C::ends()));
         Post { ends: ends(), scratch: ends() }
     }
 
-    fn sender<R>(&self, act: impl FnOnce(&mut Tx) -> R) -> R {
+    fn sender<R>(&self, act: impl FnOnce(&mut Tx<C>) -> R) -> R {
         act(&mut self.ends.borrow_mut().0)
     }
 
-    fn receiver<R>(&self, act: impl FnOnce(&mut Rx) -> R) -> R {
+    fn receiver<R>(&self, act: impl FnOnce(&mut Rx<C>) -> R) -> R {
         act(&mut self.ends.borrow_mut().1)
     }
 
@@ -75,29 +136,30 @@ impl Post {
         let moment = Duration::from_millis(1);
         for _ in 0..2 {
             sender.claim().expect("nobody has it");
-            sender.send(letter(0)).expect("room");
+            sender.send(C::letter(0)).expect("room");
             receiver.recv().expect("a letter");
-            sender.send_many(&mut vec![letter(0); BATCH as usize]).expect("room");
-            let _ = sender.send_timeout(letter(0), moment);
+            sender.send_many(&mut vec![C::letter(0); BATCH as usize]).expect("room");
+            let _ = sender.send_timeout(C::letter(0), moment);
             let _ = receiver.recv_many(&mut Vec::new(), 9);
             let _ = receiver.recv_timeout(moment);
             let _ = receiver.try_recv();
-            sender.reserve(8).expect("room").commit();
-            drop(receiver.read());
+            assert!(C::send_in_place(sender, &C::letter(0)));
+            C::recv_in_place(receiver).expect("a letter");
             sender.release().expect("ours");
             receiver.release().expect("ours");
         }
     }
 }
 
-fn letter(number: u32) -> Vec<u8> {
-    (u64::from(!number) << 32 | u64::from(number)).to_ne_bytes().to_vec()
+/// What stands in a letter, once or again and again.
+fn text(number: u32) -> [u8; 8] {
+    (u64::from(!number) << 32 | u64::from(number)).to_ne_bytes()
 }
 
 /// Notes a letter, or what was none.
 fn note(bytes: &[u8]) {
     let number = <[u8; 4]>::try_from(bytes.get(..4).unwrap_or_default()).map_or(u32::MAX, u32::from_ne_bytes);
-    if (number as usize) < NUMBERS && bytes == letter(number) {
+    if (number as usize) < NUMBERS && bytes.chunks(8).all(|part| part == text(number)) {
         up(RECEIVED + number as usize);
     } else {
         up(TORN);
@@ -170,7 +232,7 @@ impl Deed {
     }
 
     /// Calls `stepped` once.
-    fn act(self, post: &Post, first: u32, knows: usize, claimed: bool) {
+    fn act<C: Carries>(self, post: &Post<C>, first: u32, knows: usize, claimed: bool) {
         post.warm();
         let (sender, receiver) = &mut *post.ends.borrow_mut();
         if claimed {
@@ -180,15 +242,15 @@ impl Deed {
             cell(ACCEPTED + first as usize).store(u64::from(sent), SeqCst);
             cell(knows).store(1, SeqCst);
         };
-        let got = |received: Result<Vec<u8>, bool>| {
+        let got = |received: Result<C::Letter, bool>| {
             match received {
-                Ok(bytes) => note(&bytes),
+                Ok(letter) => note(letter.as_ref()),
                 Err(gone) => cell(TOLD_GONE).store(u64::from(gone), SeqCst),
             }
             cell(knows).store(1, SeqCst);
         };
-        let text = letter(first);
-        let mut batch: Vec<Vec<u8>> = (first..first + BATCH).map(letter).collect();
+        let text = C::letter(first);
+        let mut batch: Vec<C::Letter> = (first..first + BATCH).map(C::letter).collect();
         let mut into = Vec::with_capacity(9);
         let ms = Duration::from_millis;
         match self {
@@ -201,14 +263,7 @@ impl Deed {
                 (first as usize..first as usize + sent).for_each(|number| up(ACCEPTED + number));
                 cell(knows).store(1, SeqCst);
             }),
-            Reserve => stepped(|| {
-                let slot = sender.reserve(text.len());
-                accepted(slot.is_ok_and(|mut slot| {
-                    slot.copy_from_slice(&text);
-                    slot.commit();
-                    true
-                }));
-            }),
+            Reserve => stepped(|| accepted(C::send_in_place(sender, &text))),
             CloseSender => stepped(|| accepted(sender.close().is_err())),
             ClaimSender => stepped(|| {
                 let done = sender.claim().is_ok() && sender.release().is_ok();
@@ -217,22 +272,21 @@ impl Deed {
             Recv => stepped(|| got(receiver.recv().map_err(|_| true))),
             TryRecv => stepped(|| got(receiver.try_recv().map_err(|e| e == TryRecvError::Disconnected))),
             RecvTimeout(limit) => stepped(|| {
-                let timed_out = Err(pshared::RecvTimeoutError::TimedOut);
                 let received = receiver.recv_timeout(ms(limit));
-                let gone = received != timed_out;
-                got(received.map_err(|_| gone));
+                got(received.map_err(|error| error != pshared::RecvTimeoutError::TimedOut));
             }),
             RecvMany => stepped(|| {
                 let gone = receiver.recv_many(&mut into, BATCH as usize).is_err();
-                into.iter().for_each(|bytes| note(bytes));
+                into.iter().for_each(|letter| note(letter.as_ref()));
                 cell(TOLD_GONE).store(u64::from(gone), SeqCst);
                 cell(knows).store(1, SeqCst);
             }),
             Read => stepped(|| {
-                let message = receiver.read();
-                let held = message.as_deref().map(<[u8]>::to_vec).map_err(|_| true);
-                drop(message);
-                got(held);
+                match C::recv_in_place(receiver) {
+                    Some(bytes) => note(&bytes),
+                    None => cell(TOLD_GONE).store(1, SeqCst),
+                }
+                cell(knows).store(1, SeqCst);
             }),
             CloseReceiver => stepped(|| {
                 let _ = receiver.close();
@@ -249,13 +303,14 @@ impl Deed {
 // The companions.
 
 /// Does the other end's part until it is told that the victim is gone: sleeps whenever it must.
-fn peer(post: &Post, at: End, moment: Moment, until: crate::company::Until) -> Companion {
+fn peer<C: Carries>(post: &Post<C>, at: End, moment: Moment, until: crate::company::Until) -> Companion {
     let post = post.clone();
     Companion::new("peer", [(moment, until)], move || match at {
         End::Receiving => post.receiver(|receiver| {
             let mut last = 0;
-            while let Ok(bytes) = receiver.recv() {
-                note(&bytes);
+            while let Ok(letter) = receiver.recv() {
+                let bytes = letter.as_ref();
+                note(bytes);
                 if bytes[0] < last {
                     up(DISORDER);
                 }
@@ -267,7 +322,7 @@ fn peer(post: &Post, at: End, moment: Moment, until: crate::company::Until) -> C
         }),
         End::Sending => post.sender(|sender| {
             for number in PEERS..PEERS + 12 {
-                if sender.send(letter(number)).is_err() {
+                if sender.send(C::letter(number)).is_err() {
                     break;
                 }
                 up(ACCEPTED + number as usize);
@@ -302,23 +357,23 @@ fn witness(deed: Deed) -> Companion {
 }
 
 /// Lets the sleeping victim go on.
-fn waker(post: &Post, at: End) -> Companion {
+fn waker<C: Carries>(post: &Post<C>, at: End) -> Companion {
     let post = post.clone();
     Companion::new("waker", [(Wake, Ended)], move || match at {
         End::Sending => post.sender(|sender| {
-            sender.send(letter(PEERS)).expect("room");
+            sender.send(C::letter(PEERS)).expect("room");
             up(ACCEPTED + PEERS as usize);
             sender.release().expect("ours");
         }),
         End::Receiving => post.receiver(|receiver| {
-            note(&receiver.recv().expect("a letter"));
+            note(receiver.recv().expect("a letter").as_ref());
             receiver.release().expect("ours");
         }),
     })
 }
 
 /// Closes the other end while the victim stands at its kill point, or to wake it.
-fn closer(post: &Post, at: End, moment: Moment) -> Companion {
+fn closer<C: Carries>(post: &Post<C>, at: End, moment: Moment) -> Companion {
     let post = post.clone();
     Companion::new("closer", [(moment, Ended)], move || match at {
         End::Sending => post.sender(|sender| sender.close().expect("nobody has it")),
@@ -327,7 +382,7 @@ fn closer(post: &Post, at: End, moment: Moment) -> Companion {
 }
 
 /// Claims the victim's end after its death, if it was not closed, and closes it: where the victim need not have come.
-fn undertaker(post: &Post, at: End) -> Companion {
+fn undertaker<C: Carries>(post: &Post<C>, at: End) -> Companion {
     let post = post.clone();
     Companion::new("undertaker", [(Opening, Paused), (Death, Nothing)], move || {
         pause();
@@ -339,12 +394,12 @@ fn undertaker(post: &Post, at: End) -> Companion {
 }
 
 /// Somebody holds an end and is killed, or sleeps there and is killed.
-fn dies(post: &Post, at: End, asleep: bool) {
+fn dies<C: Carries>(post: &Post<C>, at: End, asleep: bool) {
     let mut victim = Process::fork(|| {
         match (at, asleep) {
             (End::Sending, false) => post.sender(|sender| sender.claim().expect("nobody has it")),
             (End::Receiving, false) => post.receiver(|receiver| receiver.claim().expect("nobody has it")),
-            (End::Sending, true) => post.sender(|sender| drop(sender.send(letter(0)))),
+            (End::Sending, true) => post.sender(|sender| drop(sender.send(C::letter(0)))),
             (End::Receiving, true) => post.receiver(|receiver| drop(receiver.recv())),
         }
         pause();
@@ -357,11 +412,11 @@ fn dies(post: &Post, at: End, asleep: bool) {
     victim.kill();
 }
 
-fn fill(post: &Post, letters: u32) {
+fn fill<C: Carries>(post: &Post<C>, letters: u32) {
     let filling = || {
         post.sender(|sender| {
             for number in 1..=letters {
-                sender.send(letter(number)).expect("room");
+                sender.send(C::letter(number)).expect("room");
                 up(ACCEPTED + number as usize);
             }
             sender.release().expect("ours");
@@ -371,28 +426,35 @@ fn fill(post: &Post, letters: u32) {
 }
 
 /// One operation in one company.
-#[derive(Clone, Copy)]
-struct Row {
+struct Row<C: Carries> {
     company: &'static str,
     kind: Kind,
     deed: Deed,
     /// Letters that are there.
     letters: u32,
-    before: fn(&Post, End),
+    before: fn(&Post<C>, End),
     enters: Enters,
     /// The victim has its end before it begins.
     claimed: bool,
     /// Around a victim at this end.
-    companions: fn(&Post, Deed) -> Vec<Companion>,
+    companions: fn(&Post<C>, Deed) -> Vec<Companion>,
     /// What the heir, at the other end, does.
     heir: Option<Deed>,
 }
+
+impl<C: Carries> Clone for Row<C> {
+    fn clone(&self) -> Row<C> {
+        *self
+    }
+}
+
+impl<C: Carries> Copy for Row<C> {}
 
 fn other(deed: Deed) -> End {
     if deed.end() == End::Sending { End::Receiving } else { End::Sending }
 }
 
-const fn row(company: &'static str, deed: Deed, letters: u32) -> Row {
+fn row<C: Carries>(company: &'static str, deed: Deed, letters: u32) -> Row<C> {
     Row {
         company,
         kind: Kind::OneDeath,
@@ -406,19 +468,19 @@ const fn row(company: &'static str, deed: Deed, letters: u32) -> Row {
     }
 }
 
-fn asleep_opposite(post: &Post, deed: Deed) -> Vec<Companion> {
+fn asleep_opposite<C: Carries>(post: &Post<C>, deed: Deed) -> Vec<Companion> {
     vec![peer(post, other(deed), Ready, Asleep), witness(deed)]
 }
 
-fn comes_late(post: &Post, deed: Deed) -> Vec<Companion> {
+fn comes_late<C: Carries>(post: &Post<C>, deed: Deed) -> Vec<Companion> {
     vec![peer(post, other(deed), Death, Nothing)]
 }
 
-fn asleep_and_undertaker(post: &Post, deed: Deed) -> Vec<Companion> {
+fn asleep_and_undertaker<C: Carries>(post: &Post<C>, deed: Deed) -> Vec<Companion> {
     vec![undertaker(post, deed.end()), peer(post, other(deed), Ready, Asleep)]
 }
 
-fn rows() -> Vec<Row> {
+fn rows<C: Carries>() -> Vec<Row<C>> {
     let mut rows = Vec::new();
     for (deed, none, full) in [
         (Send, 0, BATCH),
@@ -535,19 +597,39 @@ fn rows() -> Vec<Row> {
     rows
 }
 
+/// Where there are no headers: what puts and what takes, in the companies that matter to it.
+fn plain_rows() -> Vec<Row<PlainData>> {
+    let mut rows = Vec::new();
+    for (deed, none, full) in [(Send, 0, BATCH), (SendMany, 0, BATCH), (Recv, BATCH, 0), (RecvMany, BATCH, 0)]
+    {
+        let heir = Some(if deed.end() == End::Sending { Recv } else { Send });
+        rows.extend([
+            row("plain data, alone", deed, none),
+            Row { companions: asleep_opposite, ..row("plain data, sleeper opposite", deed, none) },
+            Row { companions: comes_late, ..row("plain data, blocked", deed, full) },
+            Row { kind: Kind::TwoDeaths, heir, ..row("plain data, heir asleep opposite", deed, none) },
+        ]);
+    }
+    rows
+}
+
 /// All scenarios of channels.
 pub fn scenarios() -> Vec<Scenario> {
-    let scenario = |row: Row| Scenario {
+    let plain = plain_rows().into_iter().map(scenario);
+    rows::<Bytes>().into_iter().map(scenario).chain(plain).collect()
+}
+
+fn scenario<C: Carries>(row: Row<C>) -> Scenario {
+    Scenario {
         operation: row.deed.name(),
         company: row.company,
         kind: row.kind,
         play: Box::new(move || play(row)),
-    };
-    rows().into_iter().map(scenario).collect()
+    }
 }
 
-fn play(row: Row) -> Play {
-    let post = Post::new();
+fn play<C: Carries>(row: Row<C>) -> Play {
+    let post = Post::<C>::new();
     fill(&post, row.letters);
     (row.before)(&post, row.deed.end());
     let companions = (row.companions)(&post, row.deed);
@@ -566,7 +648,7 @@ fn play(row: Row) -> Play {
 }
 
 /// What is left when everybody has ended.
-fn verify(post: &Post, row: Row) -> Damage {
+fn verify<C: Carries>(post: &Post<C>, row: Row<C>) -> Damage {
     // In a process of its own: in a damaged channel it might never end.
     let mut auditor = Process::fork(|| audit(post));
     if !auditor.until_ended(LIMIT) || !auditor.ended_well() {
@@ -596,7 +678,7 @@ fn verify(post: &Post, row: Row) -> Damage {
 }
 
 /// Claims both ends, whose holders are dead or gone, empties the channel, and sees that as much fits as ever.
-fn audit(post: &Post) {
+fn audit<C: Carries>(post: &Post<C>) {
     let (sender, receiver) = &mut *post.ends.borrow_mut();
     let claimed = [sender.claim(), receiver.claim()];
     assert!(claimed.iter().all(|claim| matches!(claim, Ok(()) | Err(ClaimError::Closed))), "{claimed:?}");
@@ -605,15 +687,16 @@ fn audit(post: &Post) {
     }
     let here = receiver.len() as u64;
     let mut left = 0;
-    while let Ok(bytes) = receiver.try_recv() {
-        note(&bytes);
+    while let Ok(letter) = receiver.try_recv() {
+        note(letter.as_ref());
         left += 1;
         assert!(left < NUMBERS as u64, "a channel that gives without end");
     }
     cell(LEFT).store(left, SeqCst);
     let mut shrunk = here.abs_diff(left);
     if claimed[0].is_ok() {
-        let fits = (AUDITORS..).take_while(|&number| sender.try_send(letter(number)).is_ok()).count() as u64;
+        let fits =
+            (AUDITORS..).take_while(|&number| sender.try_send(C::letter(number)).is_ok()).count() as u64;
         shrunk += fits.abs_diff(u64::from(BATCH));
         shrunk += fits.abs_diff(std::iter::from_fn(|| receiver.try_recv().ok()).count() as u64);
     }

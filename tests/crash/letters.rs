@@ -5,9 +5,16 @@
 
 #![allow(clippy::disallowed_types, reason = "the harness looks from outside the seam")]
 
-use std::{ops::Range, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    ops::{Deref, Range},
+    sync::atomic::Ordering::SeqCst,
+    time::Duration,
+};
 
-use pshared::{PlainData, Queue, RecvError, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
+use pshared::{
+    Bytes, Message, PlainData, Queue, RecvError, RecvTimeoutError, SendTimeoutError, TryRecvError,
+    TrySendError,
+};
 
 use crate::{
     board::{cell, count, up},
@@ -127,6 +134,17 @@ impl<const N: usize> Letter for [u64; N] {
     }
 }
 
+/// 16 bytes, as `[u64; 2]`.
+impl Letter for Vec<u8> {
+    fn write(number: u64) -> Vec<u8> {
+        <[u64; 2]>::write(number).map(u64::to_ne_bytes).concat()
+    }
+
+    fn number(&self) -> u64 {
+        self.first_chunk().map_or(u64::MAX, |number| u64::from_ne_bytes(*number))
+    }
+}
+
 impl Letter for (u64, String) {
     fn write(number: u64) -> (u64, String) {
         (number, format!("no. {number:06}"))
@@ -162,6 +180,18 @@ pub enum Refusal {
     Closed,
 }
 
+/// A queue whose letters are written and read where they lie.
+#[derive(Clone, Debug)]
+pub struct InPlace(Queue<Vec<u8>, Bytes>);
+
+impl Deref for InPlace {
+    type Target = Queue<Vec<u8>, Bytes>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 /// A queue of one kind of letters.
 #[derive(Clone, Debug)]
 pub enum Mail {
@@ -173,6 +203,8 @@ pub enum Mail {
     Long(Queue<[u64; 3], PlainData>),
     /// Encoded.
     Serde(Queue<(u64, String)>),
+    /// 16 bytes, in place.
+    InPlace(InPlace),
 }
 
 /// The buffer of every queue, in bytes.
@@ -186,6 +218,7 @@ macro_rules! each {
             Mail::Wrapping($queue) => $body,
             Mail::Long($queue) => $body,
             Mail::Serde($queue) => $body,
+            Mail::InPlace($queue) => $body,
         }
     };
 }
@@ -207,6 +240,10 @@ impl Mail {
         Mail::Serde(Queue::new(BUFFER).expect("a queue"))
     }
 
+    pub fn in_place() -> Mail {
+        Mail::InPlace(InPlace(Queue::bytes(BUFFER).expect("a queue")))
+    }
+
     /// How many letters fit.
     pub fn room(&self) -> u64 {
         if matches!(self, Mail::Short(_)) { 4 } else { 2 }
@@ -226,12 +263,12 @@ impl Mail {
 
     /// Sends a letter and notes that it was accepted.
     pub fn send(&self, number: u64, form: Form) -> Result<(), Refusal> {
-        each!(self, queue => noted(number, send(queue, Letter::write(number), form)))
+        each!(self, queue => noted(number, queue.put(Letter::write(number), form)))
     }
 
     /// Receives a letter. What it is belongs into a [`Bag`].
     pub fn receive(&self, form: Form) -> Got {
-        each!(self, queue => receive(queue, form))
+        each!(self, queue => queue.take(form))
     }
 
     /// As [`send`](Mail::send), one instruction at a time.
@@ -241,7 +278,7 @@ impl Mail {
             let letter = Letter::write(number);
             let (accepted, knows) = (cell(ACCEPTED + number as usize), cell(KNOWS + who as usize));
             stepped(|| {
-                let sent = send(queue, letter, form);
+                let sent = queue.put(letter, form);
                 accepted.store(u64::from(sent.is_ok()), SeqCst);
                 knows.store(1, SeqCst);
             });
@@ -292,7 +329,7 @@ impl Mail {
     pub fn receive_stepped(&self, who: Who, form: Form) {
         let knows = cell(KNOWS + who as usize);
         each!(self, queue => stepped(|| {
-            let got = receive(queue, form);
+            let got = queue.take(form);
             note(got);
             knows.store(1, SeqCst);
         }));
@@ -315,44 +352,90 @@ fn note(got: Got) {
     }
 }
 
-#[inline(always)]
-fn send<T, C: pshared::Codec<T>>(queue: &Queue<T, C>, letter: T, form: Form) -> Result<(), Refusal> {
-    match form {
-        Form::Wait => queue.send(letter).map_err(|_| Refusal::Closed),
-        Form::Try => queue.try_send(letter).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Full,
-            _ => Refusal::Closed,
-        }),
-        Form::Timeout(ms) => {
-            queue.send_timeout(letter, Duration::from_millis(ms)).map_err(|error| match error {
-                SendTimeoutError::TimedOut(_) => Refusal::Full,
-                _ => Refusal::Closed,
-            })
+/// How a letter is put into a queue, and taken from it.
+trait Line {
+    type Letter: Letter;
+
+    fn put(&self, letter: Self::Letter, form: Form) -> Result<(), Refusal>;
+    fn take(&self, form: Form) -> Got;
+}
+
+impl<T: Letter, C: pshared::Codec<T>> Line for Queue<T, C> {
+    type Letter = T;
+
+    #[inline(always)]
+    fn put(&self, letter: T, form: Form) -> Result<(), Refusal> {
+        match form {
+            Form::Wait => self.send(letter).map_err(|_| Refusal::Closed),
+            Form::Try => self.try_send(letter).map_err(not_tried),
+            Form::Timeout(ms) => self.send_timeout(letter, Duration::from_millis(ms)).map_err(too_late),
         }
+    }
+
+    #[inline(always)]
+    fn take(&self, form: Form) -> Got {
+        let letter = match form {
+            Form::Wait => self.recv().map_err(nothing),
+            Form::Try => self.try_recv().map_err(nothing_now),
+            Form::Timeout(ms) => self.recv_timeout(Duration::from_millis(ms)).map_err(nothing_in_time),
+        };
+        letter.map_or_else(|got| got, |letter| Got::Letter(letter.read()))
     }
 }
 
-#[inline(always)]
-fn receive<T: Letter, C: pshared::Codec<T>>(queue: &Queue<T, C>, form: Form) -> Got {
-    let letter = match form {
-        Form::Wait => queue.recv().map_err(|error| match error {
-            RecvError::Closed => Got::Closed,
-            _ => Got::Letter(None),
-        }),
-        Form::Try => queue.try_recv().map_err(|error| match error {
-            TryRecvError::Empty => Got::Nothing,
-            TryRecvError::Closed => Got::Closed,
-            _ => Got::Letter(None),
-        }),
-        Form::Timeout(ms) => queue.recv_timeout(Duration::from_millis(ms)).map_err(|error| match error {
-            RecvTimeoutError::TimedOut => Got::Nothing,
-            RecvTimeoutError::Closed => Got::Closed,
-            _ => Got::Letter(None),
-        }),
-    };
-    match letter {
-        Ok(letter) => Got::Letter(letter.read()),
-        Err(got) => got,
+impl Line for InPlace {
+    type Letter = Vec<u8>;
+
+    #[inline(always)]
+    fn put(&self, letter: Vec<u8>, form: Form) -> Result<(), Refusal> {
+        let slot = match form {
+            Form::Wait => self.reserve(letter.len()).map_err(|_| Refusal::Closed),
+            Form::Try => self.try_reserve(letter.len()).map_err(not_tried),
+            Form::Timeout(ms) => {
+                self.reserve_timeout(letter.len(), Duration::from_millis(ms)).map_err(too_late)
+            }
+        };
+        let mut slot = slot?;
+        slot.copy_from_slice(&letter);
+        slot.commit().map_err(|_| Refusal::Closed)
+    }
+
+    #[inline(always)]
+    fn take(&self, form: Form) -> Got {
+        let message = match form {
+            Form::Wait => self.read().map_err(nothing),
+            Form::Try => self.try_read().map_err(nothing_now),
+            Form::Timeout(ms) => self.read_timeout(Duration::from_millis(ms)).map_err(nothing_in_time),
+        };
+        message.map_or_else(|got| got, |message: Message<'_>| Got::Letter(message.to_vec().read()))
+    }
+}
+
+fn not_tried<T>(error: TrySendError<T>) -> Refusal {
+    if matches!(error, TrySendError::Full(_)) { Refusal::Full } else { Refusal::Closed }
+}
+
+fn too_late<T>(error: SendTimeoutError<T>) -> Refusal {
+    if matches!(error, SendTimeoutError::TimedOut(_)) { Refusal::Full } else { Refusal::Closed }
+}
+
+fn nothing(error: RecvError) -> Got {
+    if error == RecvError::Closed { Got::Closed } else { Got::Letter(None) }
+}
+
+fn nothing_now(error: TryRecvError) -> Got {
+    match error {
+        TryRecvError::Empty => Got::Nothing,
+        TryRecvError::Closed => Got::Closed,
+        _ => Got::Letter(None),
+    }
+}
+
+fn nothing_in_time(error: RecvTimeoutError) -> Got {
+    match error {
+        RecvTimeoutError::TimedOut => Got::Nothing,
+        RecvTimeoutError::Closed => Got::Closed,
+        _ => Got::Letter(None),
     }
 }
 

@@ -83,6 +83,18 @@ const FREE: &[Circle] = &[
     }),
 ];
 
+/// Where letters are written and read where they lie, the end's lock is held from one call to the next.
+const IN_PLACE: &[Circle] = &[
+    awake("in place, alone", free, |p, _| vec![observer(p), visitor(p)]).carrying(Mail::in_place),
+    awake("in place, wrapping, alone", wrapped, |p, _| vec![observer(p), visitor(p)])
+        .carrying(Mail::in_place),
+    awake("in place, one behind", free, |p, own| vec![peer(p, own, Stop)]).carrying(Mail::in_place),
+    awake("in place, sleeper opposite", free, |p, own| {
+        vec![peer(p, own.other(), Ready), steward(p, own.other(), 1, Death)]
+    })
+    .carrying(Mail::in_place),
+];
+
 /// The same, in companies that all forms of an operation meet in the same way.
 const FREE_BESIDES: &[Circle] = &[
     awake("free, two behind", free, |p, own| vec![peer(p, own, Stop), peer(p, own, Stop)]),
@@ -390,6 +402,9 @@ pub fn scenarios() -> Vec<Scenario> {
         add(StoppedSleeper, Deed::many_at(own), own, &STOPPED[..2]);
         add(TwoDeaths, wait, own, INHERITED);
         add(StoppedSleeper, wait, own, STOPPED);
+    }
+    for own in [End::Sending, End::Receiving] {
+        add(OneDeath, Deed::at(own, Form::Wait), own, IN_PLACE);
     }
     add(OneDeath, Deed::SendMany, End::Sending, WHOLE);
     add(OneDeath, Deed::Close, End::Sending, CLOSER);

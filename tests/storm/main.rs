@@ -9,9 +9,12 @@
 //! - *doubled*, *torn*: a message that came twice, or with contents that no sender wrote;
 //! - *stalled*: a second in which nothing came through although nobody was stopped.
 //!
-//! Then the same with tasks (`tasks.rs`). `cargo storm [--kills N] [--seed S]`. The exact kill (`cargo crash`)
-//! proves more; this shows the whole at work.
+//! Then the same with tasks (`tasks.rs`) and with a channel (`channel.rs`); and a flow that nobody disturbs
+//! (`flow.rs`). `cargo storm [--kills N] [--messages N] [--seed S]`. The exact kill (`cargo crash`) proves more; this
+//! shows the whole at work.
 
+mod channel;
+mod flow;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;
@@ -138,7 +141,7 @@ fn main() -> ExitCode {
         let mut arguments = std::env::args().skip_while(|argument| argument != name);
         arguments.nth(1).and_then(|n| n.parse().ok()).unwrap_or(default)
     };
-    let kills = number("--kills", 20_000);
+    let (kills, messages) = (number("--kills", 20_000), number("--messages", 1_000_000));
     let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     let seed = number("--seed", now);
@@ -214,6 +217,9 @@ fn main() -> ExitCode {
         "storm: {kills} kills, {lost} lost, {doubled} doubled, {} torn, {} stalled",
         books.torn, books.stalled
     );
-    let damage = lost + doubled + books.torn + books.stalled + tasks::storm(kills, &mut draw);
+    let mut damage = lost + doubled + books.torn + books.stalled;
+    damage += tasks::storm(kills, &mut draw);
+    damage += channel::storm(kills, &mut draw);
+    damage += flow::run(messages, &mut draw);
     ExitCode::from(u8::from(damage > 0))
 }

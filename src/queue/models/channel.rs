@@ -16,7 +16,7 @@ use crate::{
     },
     queue::{
         ends::Bounds,
-        lane::{self, Hindrance, RawReceiver, RawSender},
+        lane::{self, Hindrance, Layout, RawReceiver, RawSender},
     },
     region::Region,
     sync::Patience,
@@ -31,17 +31,18 @@ const FOUR: usize = 64;
 
 fn channel(buffer: usize) -> (RawSender, RawReceiver) {
     let region = Region::anonymous(1).unwrap();
-    lane::new_in(&region, Bounds { buffer, most: u32::MAX, peers: 0 }, true).unwrap()
+    let bounds = Bounds { buffer, most: u32::MAX, peers: 0 };
+    lane::new_in(&region, Layout::new(bounds, None).unwrap(), true).unwrap()
 }
 
 fn send(sender: &mut RawSender, number: u64) -> Result<(), Hindrance> {
-    sender.send(&number.to_ne_bytes(), Patience::FOREVER)
+    sender.send::<Vec<u8>>(&number.to_ne_bytes(), Patience::FOREVER)
 }
 
 fn send_both(sender: &mut RawSender, first: u64, second: u64) -> Result<(), Hindrance> {
     let mut batch = sender.begin()?;
-    batch.add(&first.to_ne_bytes(), Patience::FOREVER)?;
-    batch.add(&second.to_ne_bytes(), Patience::FOREVER)?;
+    batch.add::<Vec<u8>>(&first.to_ne_bytes(), Patience::FOREVER)?;
+    batch.add::<Vec<u8>>(&second.to_ne_bytes(), Patience::FOREVER)?;
     assert_eq!(batch.commit(), 2);
     Ok(())
 }

@@ -53,7 +53,7 @@ fn batch(first: u64, count: u64) -> Vec<u8> {
 
 fn send_many(queue: &RawQueue, first: u64, count: u64) -> Result<(), NotSent> {
     let mut sent = 0;
-    let result = queue.send_many(&batch(first, count), &mut sent, Patience::FOREVER);
+    let result = queue.send_many(&batch(first, count), None, &mut sent, Patience::FOREVER);
     assert!(result.is_err() || sent as u64 == count);
     result
 }
