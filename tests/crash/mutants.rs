@@ -161,7 +161,6 @@ mod hunting {
         caught_by(Mutant::PipeOwnerUnwatched, &["Connection::send: first use, receiver asleep"]),
         caught_by(Mutant::PipeClosedQuietly, &["drop of a connection: receiver asleep"]),
         caught_by(Mutant::GateFreedUnopened, &["Process::spawn, join: a child that ends with it"]),
-        caught_by(Mutant::ReleaseThenWake, &["Process::spawn, join: a child that may outlive it"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 
