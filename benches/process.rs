@@ -9,7 +9,7 @@
 mod turns;
 
 use std::{
-    env,
+    env, fs,
     hint::black_box,
     io::{BufRead, BufReader, Read, Write},
     os::fd::AsRawFd,
@@ -228,29 +228,39 @@ fn reap_beside_bare_calls() {
     compare("reaping 1,000 ended children (at most 1.2)", "us", REAPS, &contenders);
 }
 
-/// Measures CPython's children: a start method a line.
+/// Measures CPython's children: a start method a line. A program in a file, as programs are, whose children import it.
 const SCRIPT: &str = r#"
 import multiprocessing, sys, time
-for method in iter(sys.stdin.readline, ""):
-    context = multiprocessing.get_context(method.strip())
-    def child():
-        process = context.Process(target=int)
-        process.start()
-        process.join()
-        assert process.exitcode == 0
-    child()
-    begun = time.perf_counter()
-    for _ in range(10): child()
-    print((time.perf_counter() - begun) * 1e5, flush=True)
+
+def nothing():
+    pass
+
+def child(context):
+    process = context.Process(target=nothing)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+if __name__ == "__main__":
+    for method in iter(sys.stdin.readline, ""):
+        context = multiprocessing.get_context(method.strip())
+        child(context)
+        begun = time.perf_counter()
+        for _ in range(10):
+            child(context)
+        print((time.perf_counter() - begun) * 1e5, flush=True)
 "#;
 
 fn python() {
     let mut command = Command::new("python3");
-    command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let script = env::temp_dir().join(format!("pshared-bench-{}.py", process::id()));
+    fs::write(&script, SCRIPT).expect("a file");
+    command.arg(&script).stdin(Stdio::piped()).stdout(Stdio::piped());
     let process = match command.spawn() {
         Ok(process) => process,
         Err(error) => {
             println!("CPython: SKIPPED, there is no python3: {error}");
+            let _ = fs::remove_file(script);
             return;
         }
     };
@@ -266,4 +276,5 @@ fn python() {
         ("CPython's forkserver", &|| helper.borrow_mut().ask("forkserver")),
     ];
     compare("CPython by forkserver (at least 20)", "us", 31, &contenders);
+    let _ = fs::remove_file(script);
 }
