@@ -19,8 +19,8 @@ use nix::{
     sys::resource::{Resource, setrlimit},
 };
 use pshared::{
-    Array, Atomic, Capacity, Deadline, Event, PipeReader, PipeRecvError, PlainData, Process, Queue,
-    RecvError, Source, WaitAnyError, duplex, pipe, try_wait_any, wait_any, wait_any_deadline,
+    Array, Atomic, Capacity, Channel, Deadline, Event, PipeReader, PipeRecvError, PlainData, Process, Queue,
+    RecvError, Source, TryRecvError, WaitAnyError, duplex, pipe, try_wait_any, wait_any, wait_any_deadline,
     wait_any_timeout,
 };
 use support::{fork_child, until};
@@ -57,6 +57,9 @@ fn main() -> ExitCode {
             a_killed_sender_has_sent_or_not,
             a_killed_waiter_holds_nobody_up,
             a_queue_that_is_closed_or_disconnected_is_ready,
+            a_channel_is_ready_for_a_message_and_for_its_end,
+            an_unclaimed_receiver_is_ready,
+            a_channel_is_calm_again_after_waits_for_any,
             a_connection_greets_without_being_ready,
             the_end_of_a_connection_is_ready,
             an_end_that_is_anothers_is_ready,
@@ -427,6 +430,81 @@ fn a_queue_that_is_closed_or_disconnected_is_ready() {
     drop(open.sender().unwrap());
     assert_eq!(wait_any(&[&open]).unwrap(), [0]);
     assert_eq!(open.recv(), Err(RecvError::Disconnected));
+}
+
+fn a_channel_is_ready_for_a_message_and_for_its_end() {
+    let (mut sender, mut receiver) = Channel::new(64).plain::<u64>().unwrap();
+    let stop = Event::new().unwrap();
+    let stopped = Atomic::new(0_u8).unwrap();
+    let waiter = fork_child(|| {
+        receiver.claim().unwrap();
+        for number in 0..50 {
+            assert_eq!(wait_any(&[&stop, &receiver]).unwrap(), [1]);
+            assert_eq!(receiver.try_recv(), Ok(number));
+            assert!(matches!(try_wait_any(&[&stop, &receiver]), Err(WaitAnyError::TimedOut)));
+        }
+        assert_eq!(wait_any(&[&stop, &receiver]).unwrap(), [0]);
+        stop.clear();
+        stopped.set(1);
+        assert_eq!(wait_any(&[&stop, &receiver]).unwrap(), [1]);
+        assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+    });
+    let sending = fork_child(|| {
+        for number in 0..50 {
+            waiter.until_asleep();
+            sender.send(number).unwrap();
+            until(|| sender.is_empty());
+        }
+        waiter.until_asleep();
+        stop.set();
+        loop {
+            thread::park();
+        }
+    });
+    until(|| stopped.get() == 1);
+    waiter.until_asleep();
+    sending.kill();
+    waiter.join_ok();
+}
+
+fn an_unclaimed_receiver_is_ready() {
+    let (mut sender, mut receiver) = Channel::new(64).plain::<u64>().unwrap();
+    assert_eq!(try_wait_any(&[&receiver]).unwrap(), [0]);
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    // It is this thread's now.
+    assert!(matches!(try_wait_any(&[&receiver]), Err(WaitAnyError::TimedOut)));
+    sender.send(1).unwrap();
+    assert_eq!(try_wait_any(&[&receiver]).unwrap(), [0]);
+    assert_eq!(receiver.try_recv(), Ok(1));
+    sender.close().unwrap();
+    assert_eq!(wait_any(&[&receiver]).unwrap(), [0]);
+}
+
+fn a_channel_is_calm_again_after_waits_for_any() {
+    // Sleeps in a wait for any make commits careful; a flow of messages makes them careless; and again.
+    let (mut sender, mut receiver) = Channel::new(1024).plain::<u64>().unwrap();
+    let waiter = fork_child(|| {
+        receiver.claim().unwrap();
+        let mut next = 0;
+        while wait_any(&[&receiver]).unwrap() == [0] {
+            match receiver.try_recv() {
+                Ok(number) => assert_eq!(number, next),
+                Err(error) => return assert_eq!((error, next), (TryRecvError::Disconnected, 4_500)),
+            }
+            next += 1;
+        }
+    });
+    for round in 0..15 {
+        for number in 0..300 {
+            if number < 3 {
+                waiter.until_asleep();
+            }
+            sender.send(300 * round + number).unwrap();
+        }
+        until(|| sender.is_empty());
+    }
+    sender.close().unwrap();
+    waiter.join_ok();
 }
 
 fn a_connection_greets_without_being_ready() {

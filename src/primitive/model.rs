@@ -36,6 +36,19 @@ pub(crate) mod kernel;
 /// No spinning: loom tries every order anyway.
 pub(crate) const SPINS: u32 = 0;
 
+/// Nobody looks again before a sleep: a schedule in which it helps is one in which the sleep does.
+pub(crate) struct Spins;
+
+impl Spins {
+    pub(crate) fn new() -> Spins {
+        Spins
+    }
+
+    pub(crate) fn turn(&mut self) -> bool {
+        false
+    }
+}
+
 /// The kernel's bits, from linux/futex.h.
 pub(crate) const WAITERS: u32 = 0x8000_0000;
 pub(crate) const OWNER_DIED: u32 = 0x4000_0000;

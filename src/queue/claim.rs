@@ -57,8 +57,8 @@ use std::time::Duration;
 
 use crate::{
     primitive::{
-        Acquire, AtomicU32, Change, Deadline, Me, Mutant, Relaxed, Release, RobustWord, SeqCst, Wake, fence,
-        heavy_fence, light_fence, me, me_if, mutant,
+        Acquire, AtomicU32, Change, Deadline, FutexWord, Me, Mutant, Relaxed, Release, RobustWord, SeqCst,
+        Wake, fence, heavy_fence, light_fence, me, me_if, mutant,
     },
     region::Shareable,
     sync::{OwnerWord, may_hold_more},
@@ -90,6 +90,14 @@ pub(crate) enum Fate {
     There(OwnerWord),
     /// Closed, or its holder died.
     Gone,
+}
+
+/// What to sleep on.
+pub(crate) struct Bed<'a> {
+    pub(crate) word: &'a FutexWord,
+    pub(crate) expected: u32,
+    /// At most so long: no heavy fence secures the sleep.
+    pub(crate) until: Option<Deadline>,
 }
 
 /// See the module. The word ends one line and the links begin the next: a thread that locks something writes the links
@@ -284,38 +292,46 @@ impl Claim {
     /// Lets commits at this end be careless again: its sleeper has not slept for long. Only that one may.
     pub(crate) fn relax(&self) {
         // ORDERING: Relaxed, whoever sees it late is careful for nothing.
-        if self.careful.load(Relaxed) != CARELESS {
+        if self.is_careful() {
             self.careful.store(CARELESS, Relaxed);
         }
     }
 
-    /// Sleeps until something happens at this end, for the one who waits for it; `word` is what it was judged by, and
-    /// `quiet` says whether, after all, nothing was committed. May return for nothing.
+    /// Announces the one who waits for this end; `word` is what it was judged by, and `quiet` says whether, after all,
+    /// nothing was committed. Says what to sleep on, or nothing if something has happened.
+    pub(crate) fn watch(&self, word: OwnerWord, quiet: impl Fn() -> bool) -> Option<Bed<'_>> {
+        let mut secured = true;
+        if !self.announce(word, &mut secured) {
+            return None;
+        }
+        // ORDERING(leaving): Acquire, as in `judge`.
+        let left = self.left.load(Acquire) != 0 && !mutant(Mutant::LeftUnseen);
+        if left || !mutant(Mutant::NoLastLook) && !quiet() {
+            return None;
+        }
+        let until = (!secured).then(|| Deadline::after(SLICE));
+        Some(Bed { word: &self.robust, expected: word.with_waiters().0, until })
+    }
+
+    /// Sleeps until something happens at this end, as announced by [`watch`](Self::watch). May return for nothing.
     pub(crate) fn sleep(
         &self,
         word: OwnerWord,
         quiet: impl Fn() -> bool,
         deadline: Option<Deadline>,
     ) -> Wake {
-        let mut secured = true;
-        if !self.announce(word, &mut secured) {
-            return Wake::Changed;
-        }
-        // ORDERING(leaving): Acquire, as in `judge`.
-        let left = self.left.load(Acquire) != 0 && !mutant(Mutant::LeftUnseen);
-        if left || !mutant(Mutant::NoLastLook) && !quiet() {
-            return Wake::Changed;
-        }
-        let expected = word.with_waiters().0;
-        if secured {
-            return self.robust.wait(expected, deadline);
-        }
-        let slice = Deadline::after(SLICE);
-        let last = deadline.filter(|&deadline| deadline <= slice);
-        match self.robust.wait(expected, Some(last.unwrap_or(slice))) {
-            Wake::TimedOut if last.is_none() => Wake::Interrupted,
+        let Some(Bed { expected, until, .. }) = self.watch(word, quiet) else { return Wake::Changed };
+        let sliced = until.filter(|&until| deadline.is_none_or(|deadline| until < deadline));
+        match self.robust.wait(expected, sliced.or(deadline)) {
+            Wake::TimedOut if sliced.is_some() => Wake::Interrupted,
             ended => ended,
         }
+    }
+
+    /// Whether commits at this end are careful, as far as its sleeper asked for it.
+    pub(crate) fn is_careful(&self) -> bool {
+        // ORDERING: Relaxed, a hint.
+        self.careful.load(Relaxed) != CARELESS
     }
 
     /// The word at some instant.

@@ -28,8 +28,7 @@
 //! committer stores and dies, and the bell is as it was.
 
 use crate::primitive::{
-    Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, me, mutant, spin_hint,
-    wait_any,
+    Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, Spins, Wake, me, mutant, wait_any,
 };
 
 const SLEEPER: u32 = 1;
@@ -170,12 +169,15 @@ impl Doorbell {
 
     /// Looks for a little while whether the word changes, or the other one.
     pub(crate) fn changes_soon(&self, seen: Reading, also: Option<(&Doorbell, Reading)>) -> bool {
-        (0..SPINS).any(|_| {
-            spin_hint();
+        let mut spins = Spins::new();
+        while spins.turn() {
             // ORDERING: Relaxed, a hint; the caller reads again.
             let also_changed = also.is_some_and(|(other, reading)| other.word.load(Relaxed) != reading.0);
-            self.word.load(Relaxed) != seen.0 || also_changed
-        })
+            if self.word.load(Relaxed) != seen.0 || also_changed {
+                return true;
+            }
+        }
+        false
     }
 
     /// Announces a sleeper: the word to sleep on, and as what; `None` if it

@@ -37,11 +37,11 @@
 use crate::{
     error::RegionError,
     primitive::{
-        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, SPINS, Wake, forks, is_of_this_process,
+        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, Spins, Wake, forks, is_of_this_process,
         meets_heavy_fences, mutant, owned_here, spin_hint,
     },
     queue::{
-        claim::{Claim, Fate, NotClaimed, claimant, is_ours},
+        claim::{Bed, Claim, Fate, NotClaimed, claimant, is_ours},
         ends::Landing,
         frame::HEADER,
     },
@@ -339,6 +339,9 @@ impl<const SENDS: bool> Side<SENDS> {
             if self.calm == CALM {
                 self.theirs().claim.relax();
             }
+        } else if self.theirs().claim.is_careful() {
+            // Since `watch`.
+            self.calm = 0;
         }
         Ok(true)
     }
@@ -376,14 +379,34 @@ impl<const SENDS: bool> Side<SENDS> {
         theirs.claim.sleep(word, quiet, deadline) == Wake::TimedOut
     }
 
+    /// What to sleep on, for whoever waits for several things; nothing if the other end has moved or is gone, or if our
+    /// end is not the calling thread's.
+    pub(crate) fn watch(&self) -> Option<Bed<'_>> {
+        let (theirs, seen) = (self.theirs(), self.other.pack());
+        // ORDERING: Relaxed: fenced by `announce`, and whoever finds something looks again.
+        let quiet = || theirs.place.load(Relaxed) == seen;
+        loop {
+            let Fate::There(word) = theirs.claim.judge() else { return None };
+            if !self.is_ours() || self.own.position != self.other.position || !quiet() {
+                return None;
+            }
+            if let Some(bed) = theirs.claim.watch(word, quiet) {
+                return Some(bed);
+            }
+        }
+    }
+
     /// Looks for a little while whether the other end moves.
     fn moves_soon(&self) -> bool {
         let (theirs, seen) = (self.theirs(), self.other.pack());
-        (0..SPINS).any(|_| {
-            spin_hint();
+        let mut spins = Spins::new();
+        while spins.turn() {
             // ORDERING: Relaxed, a hint; the caller looks again.
-            theirs.place.load(Relaxed) != seen
-        })
+            if theirs.place.load(Relaxed) != seen {
+                return true;
+            }
+        }
+        false
     }
 
     /// Moves our end to `next`, in one store.

@@ -6,7 +6,7 @@ use crate::{
     error::{ClaimError, CodecError, RecvError, RecvTimeoutError, TryRecvError},
     primitive::Deadline,
     queue::{
-        claim::NotClaimed,
+        claim::{Bed, NotClaimed},
         codec::{Codec, Serde},
         lane::{Hindrance, RawReceiver},
         sender::claim_error,
@@ -85,6 +85,11 @@ impl<T, C> Receiver<T, C> {
 
     pub(super) fn raw(&mut self) -> &mut RawReceiver {
         &mut self.raw
+    }
+
+    /// [`RawReceiver::watch`].
+    pub(super) fn bed(&self) -> Option<Bed<'_>> {
+        self.raw.watch()
     }
 }
 

@@ -1,9 +1,9 @@
-//! A queue among others that [`wait_any`](crate::wait_any) waits for.
+//! A queue, or a channel, among others that [`wait_any`](crate::wait_any) waits for.
 
 use std::io;
 
 use crate::{
-    queue::queue::Queue,
+    queue::{queue::Queue, receiver::Receiver},
     sync::{Sealed, Source, Watch},
 };
 
@@ -17,6 +17,20 @@ impl<T, C> Sealed for Queue<T, C> {
             Some(word) => watch.word(word),
             None => return Ok(true),
         }
+        Ok(false)
+    }
+}
+
+/// A channel's receiver is ready when one can receive without waiting. One that is not the calling thread's (see
+/// [`claim`](Receiver::claim)) is ready, too: to use it says why.
+impl<T, C> Source for Receiver<T, C> {}
+
+impl<T, C> Sealed for Receiver<T, C> {
+    #[allow(private_interfaces, reason = "sealed: only this crate implements it")]
+    fn look<'a>(&'a self, _began: &mut Option<u32>, watch: &mut Watch<'a>) -> io::Result<bool> {
+        let Some(bed) = self.bed() else { return Ok(true) };
+        watch.word((bed.word, bed.expected));
+        bed.until.into_iter().for_each(|until| watch.at_most_until(until));
         Ok(false)
     }
 }

@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// What [`wait_any`] can wait for: an [`Event`] that is set; a [`Queue`](crate::Queue) from which one can receive
-/// without waiting; a [`Connection`](crate::Connection) likewise; a [`Child`](crate::Child) or
-/// [`Process`](crate::Process) that has ended; a descriptor that can be read or has failed.
+/// without waiting; a channel's [`Receiver`](crate::Receiver) and a [`Connection`](crate::Connection) likewise; a
+/// [`Child`](crate::Child) or [`Process`](crate::Process) that has ended; a descriptor that can be read or has failed.
 pub trait Source: sealed::Sealed {}
 
 pub(crate) mod sealed {
@@ -55,12 +55,19 @@ pub(crate) struct Watch<'a> {
     /// The sources that are ready if their descriptor is: which, and where the descriptor stands.
     plain: Vec<(usize, usize)>,
     asked: usize,
+    /// A sleep lasts no longer.
+    until: Option<Deadline>,
 }
 
 impl<'a> Watch<'a> {
     /// Until the word is no longer `expected`.
     pub(crate) fn word(&mut self, (word, expected): (&'a FutexWord, u32)) {
         self.words.push((word, expected));
+    }
+
+    /// And at most until then; then all are asked again.
+    pub(crate) fn at_most_until(&mut self, until: Deadline) {
+        self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
     }
 
     /// Until the descriptor can be read; then the source is asked again.
@@ -90,6 +97,7 @@ impl<'a> Watch<'a> {
         if self.words.len() > MAX_WORDS {
             return Err(WaitAnyError::TooMany { words: self.words.len(), limit: MAX_WORDS });
         }
+        let deadline = self.until.into_iter().chain(deadline).min();
         match (self.words.is_empty(), self.files.is_empty()) {
             (_, true) => {
                 let (Wake::Woken(_) | Wake::Changed | Wake::TimedOut | Wake::Interrupted) =
@@ -123,10 +131,10 @@ impl<'a> Watch<'a> {
 /// ([`Queue::sender`](crate::Queue::sender)), that they have all ended is found when the wait begins and whenever
 /// something else ends the sleep, but does not end it: to hear of that at once, receive.
 ///
-/// A death of whoever waits, or of whoever makes something ready, holds nobody up. Queues and events among themselves
-/// are at most 128; with processes, connections or descriptors among them the kernel must be Linux 6.7 or later, and
-/// have io_uring allowed; and each sleep makes a ring, which takes ten times as long as another sleep. Descriptors
-/// among themselves need neither.
+/// A death of whoever waits, or of whoever makes something ready, holds nobody up. Queues, channels and events among
+/// themselves are at most 128; with processes, connections or descriptors among them the kernel must be Linux 6.7 or
+/// later, and have io_uring allowed; and each sleep makes a ring, which takes ten times as long as another sleep.
+/// Descriptors among themselves need neither.
 ///
 /// # Errors
 /// [`WaitAnyError::NoSources`], [`WaitAnyError::TooMany`], [`WaitAnyError::Unsupported`], [`WaitAnyError::Os`].

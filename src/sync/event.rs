@@ -32,8 +32,7 @@ use std::{fmt, time::Duration};
 use crate::{
     error::RegionError,
     primitive::{
-        AcqRel, Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, mutant,
-        spin_hint,
+        AcqRel, Acquire, Change, Deadline, FutexWord, Mutant, Relaxed, Release, Spins, Wake, mutant,
     },
     region::{Handle, Region, Shareable, in_arena, portable},
 };
@@ -150,7 +149,7 @@ impl RawEvent {
         let began = self.word.load(Acquire);
         let is_over = |seen: u32| seen & SET != 0 || (seen ^ began) >= GENERATION;
         let mut seen = began;
-        let mut spins = SPINS;
+        let mut spins = Spins::new();
         let mut expired = false;
         loop {
             if is_over(seen) {
@@ -159,9 +158,7 @@ impl RawEvent {
             if expired {
                 return false;
             }
-            if spins > 0 {
-                spins -= 1;
-                spin_hint();
+            if spins.turn() {
                 seen = self.word.load(Acquire);
                 continue;
             }

@@ -66,8 +66,8 @@ use std::iter;
 use crate::{
     error::BarrierError,
     primitive::{
-        AcqRel, Acquire, Deadline, FutexWord, Me, Mutant, Relaxed, Release, SPINS, SeqCst, Wake, fence,
-        lineage, me, mutant, spin_hint, wait_any_if,
+        AcqRel, Acquire, Deadline, FutexWord, Me, Mutant, Relaxed, Release, SeqCst, Spins, Wake, fence,
+        lineage, me, mutant, wait_any_if,
     },
     region::Shareable,
     sync::{
@@ -310,8 +310,7 @@ impl<'a> Meeting<'a> {
         deadline: Option<Deadline>,
     ) -> Result<usize, BarrierError> {
         let mut expired = false;
-        // A quarter of what a lock spins: on one CPU every turn is lost, and on two a round is over soon or late.
-        let mut spins = SPINS / 4;
+        let mut spins = Spins::new();
         loop {
             let seen = self.look();
             if seen.round() != came.round() {
@@ -332,10 +331,7 @@ impl<'a> Meeting<'a> {
                 if self.change(seen, seen.broken(BarrierError::TimedOut)) {
                     return Err(BarrierError::TimedOut);
                 }
-            } else if spins > 0 {
-                spins -= 1;
-                spin_hint();
-            } else {
+            } else if !spins.turn() {
                 expired = self.sleep(seen, watched, None, deadline);
             }
         }

@@ -45,8 +45,8 @@ use std::time::Duration;
 use crate::{
     error::RegionError,
     primitive::{
-        AcqRel, Acquire, AtomicU32, Bell, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Wake, me,
-        mutant, spin_hint, wait_any,
+        AcqRel, Acquire, AtomicU32, Bell, Deadline, FutexWord, Mutant, Relaxed, Release, SPINS, Spins, Wake,
+        me, mutant, spin_hint, wait_any,
     },
     region::{Handle, Region, Row, Shareable, portable},
     sync::{
@@ -413,7 +413,7 @@ impl RawSemaphore {
         deadline: Option<Deadline>,
         take: impl Fn(Who) -> Result<Option<T>, NotAcquired>,
     ) -> Result<T, NotAcquired> {
-        let mut spins = SPINS;
+        let mut spins = Spins::new();
         let mut expired = false;
         loop {
             // ORDERING(guards): Acquire, so that we see the slots of the guards that are counted, SLEEPER being set.
@@ -430,10 +430,7 @@ impl RawSemaphore {
             if expired {
                 return Err(NotAcquired::TimedOut);
             }
-            while spins > 0 && self.count() == seen {
-                spins -= 1;
-                spin_hint();
-            }
+            while self.count() == seen && spins.turn() {}
             let announced = Count(seen.0 | SLEEPER);
             // ORDERING(guards): Acquire, as above.
             if !seen.has_sleeper()

@@ -9,7 +9,9 @@
 
 use std::{cell::RefCell, rc::Rc, sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
-use pshared::{Bytes, Channel, ClaimError, Codec, PlainData, Receiver, Sender, TryRecvError};
+use pshared::{
+    Bytes, Channel, ClaimError, Codec, PlainData, Receiver, Sender, TryRecvError, wait_any, wait_any_timeout,
+};
 
 use crate::{
     board::{cell, count, up},
@@ -143,6 +145,7 @@ impl<C: Carries> Post<C> {
             let _ = receiver.recv_many(&mut Vec::new(), 9);
             let _ = receiver.recv_timeout(moment);
             let _ = receiver.try_recv();
+            let _ = wait_any_timeout(&[&*receiver], moment);
             assert!(C::send_in_place(sender, &C::letter(0)));
             C::recv_in_place(receiver).expect("a letter");
             sender.release().expect("ours");
@@ -187,6 +190,7 @@ enum Deed {
     RecvTimeout(u64),
     RecvMany,
     Read,
+    Choose,
     CloseReceiver,
     ClaimReceiver,
 }
@@ -197,7 +201,7 @@ impl Deed {
     fn end(self) -> End {
         match self {
             Send | TrySend | SendTimeout(_) | SendMany | Reserve | CloseSender | ClaimSender => End::Sending,
-            Recv | TryRecv | RecvTimeout(_) | RecvMany | Read | CloseReceiver | ClaimReceiver => {
+            Recv | TryRecv | RecvTimeout(_) | RecvMany | Read | Choose | CloseReceiver | ClaimReceiver => {
                 End::Receiving
             }
         }
@@ -217,6 +221,7 @@ impl Deed {
             RecvTimeout(_) => "Receiver::recv_timeout",
             RecvMany => "Receiver::recv_many",
             Read => "Receiver::read, drop",
+            Choose => "wait_any of a channel, Receiver::try_recv",
             CloseReceiver => "Receiver::close",
             ClaimReceiver => "Receiver::claim, release",
         }
@@ -225,7 +230,7 @@ impl Deed {
     /// How many letters it may take along when it is killed.
     fn takes(self) -> u64 {
         match self {
-            Recv | TryRecv | RecvTimeout(_) | Read => 1,
+            Recv | TryRecv | RecvTimeout(_) | Read | Choose => 1,
             RecvMany => u64::from(BATCH),
             _ => 0,
         }
@@ -288,6 +293,7 @@ impl Deed {
                 }
                 cell(knows).store(1, SeqCst);
             }),
+            Choose => stepped(|| got(choose(receiver).map_err(|e| e == TryRecvError::Disconnected))),
             CloseReceiver => stepped(|| {
                 let _ = receiver.close();
                 cell(knows).store(1, SeqCst);
@@ -298,6 +304,12 @@ impl Deed {
             }),
         }
     }
+}
+
+/// Waits for any of one, and receives what there is.
+fn choose<C: Carries>(receiver: &mut Rx<C>) -> Result<C::Letter, TryRecvError> {
+    assert_eq!(wait_any(&[&*receiver]).expect("this kernel can wait so"), [0]);
+    receiver.try_recv()
 }
 
 // The companions.
@@ -336,6 +348,21 @@ fn peer<C: Carries>(post: &Post<C>, at: End, moment: Moment, until: crate::compa
     })
 }
 
+/// The same at the receiving end, by `wait_any`.
+fn chooser<C: Carries>(post: &Post<C>) -> Companion {
+    let post = post.clone();
+    Companion::new("chooser", [(Ready, Asleep)], move || {
+        post.receiver(|receiver| {
+            receiver.claim().expect("nobody has it");
+            while let Ok(letter) = choose(receiver) {
+                note(letter.as_ref());
+            }
+            up(TOLD_GONE);
+            receiver.release().expect("ours");
+        });
+    })
+}
+
 /// Sees that what the victim did, if it was done, is heard while the victim lives.
 fn witness(deed: Deed) -> Companion {
     Companion::new("witness", [(Stop, Ended)], move || {
@@ -347,7 +374,9 @@ fn witness(deed: Deed) -> Companion {
                 .all(|n| count(ACCEPTED + n as usize) == 0 || count(RECEIVED + n as usize) > 0),
             CloseSender => count(TOLD_GONE) > 0,
             // A letter more than fits is accepted when one was taken.
-            Recv | RecvTimeout(_) | TryRecv | RecvMany | Read => count(ACCEPTED + PEERS as usize) > 0,
+            Recv | RecvTimeout(_) | TryRecv | RecvMany | Read | Choose => {
+                count(ACCEPTED + PEERS as usize) > 0
+            }
             CloseReceiver | ClaimSender | ClaimReceiver => true,
         };
         while count(KNOWS) > 0 && !heard() {
@@ -493,6 +522,7 @@ fn rows<C: Carries>() -> Vec<Row<C>> {
         (RecvTimeout(60_000), BATCH, 0),
         (RecvMany, BATCH, 0),
         (Read, BATCH, 0),
+        (Choose, BATCH, 0),
     ] {
         // `none` is as free as can be for the victim, and `full` blocks it.
         rows.extend([
@@ -543,7 +573,7 @@ fn rows<C: Carries>() -> Vec<Row<C>> {
                 },
             ]);
         }
-        if matches!(deed, Send | SendMany | Reserve | Recv | RecvMany | Read) {
+        if matches!(deed, Send | SendMany | Reserve | Recv | RecvMany | Read | Choose) {
             let heir = Some(if deed.end() == End::Sending { Recv } else { Send });
             rows.extend([
                 Row { kind: Kind::TwoDeaths, heir, ..row("heir asleep opposite", deed, none) },
@@ -558,6 +588,20 @@ fn rows<C: Carries>() -> Vec<Row<C>> {
                 },
             ]);
         }
+    }
+    for deed in [Send, SendMany, CloseSender] {
+        let heir = Some(Choose);
+        rows.extend([
+            Row {
+                companions: |post, deed| vec![chooser(post), witness(deed)],
+                ..row("opposite one who sleeps in wait_any", deed, 0)
+            },
+            Row {
+                kind: Kind::StoppedSleeper,
+                heir,
+                ..row("opposite one stopped on the way to wait_any", deed, 0)
+            },
+        ]);
     }
     for (deed, none) in [(CloseSender, 0), (CloseReceiver, BATCH)] {
         let heir = Some(if deed.end() == End::Sending { Recv } else { Send });

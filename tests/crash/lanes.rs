@@ -1,4 +1,4 @@
-//! Rows side by side: a process for each CPU, with a board of its own, takes every n-th row.
+//! Rows side by side: a process for each CPU, with a board of its own, takes every n-th.
 
 use std::{
     fs::File,
@@ -23,50 +23,61 @@ const MOST: usize = 8;
 
 struct Lane {
     pid: Pid,
-    tallies: BufReader<File>,
+    lines: BufReader<File>,
 }
 
 /// Runs the rows and reports each, in their order. False if a lane ended before it was through.
 pub fn run(rows: &[&Scenario], effort: Effort, mut report: impl FnMut(&Scenario, &Tally)) -> bool {
-    let count = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST).min(rows.len());
-    let mut lanes: Vec<Lane> =
-        (0..count).map(|first| start(rows.iter().skip(first).step_by(count), effort)).collect();
-    let mut whole = true;
-    for (place, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        let _ = lanes[place % count].tallies.read_line(&mut line);
-        match read(&line) {
-            Some(tally) => report(row, &tally),
-            None => {
-                eprintln!("crash: a lane ended at {}", row.name());
-                whole = false;
-                break;
-            }
+    let work = |place: usize| written(&rows[place].run(effort));
+    each(rows.len(), work, |place, line| match line.and_then(read) {
+        Some(tally) => {
+            report(rows[place], &tally);
+            true
         }
-    }
+        None => {
+            eprintln!("crash: a lane ended at {}", rows[place].name());
+            false
+        }
+    })
+}
+
+/// Does `work` for each number below `count`, and reports the line that came of it, in their order; no line if a lane
+/// ended. False as soon as a report was.
+pub fn each(
+    count: usize,
+    work: impl Fn(usize) -> String,
+    mut report: impl FnMut(usize, Option<&str>) -> bool,
+) -> bool {
+    let all = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST).min(count);
+    let mut lanes: Vec<Lane> = (0..all).map(|first| start((first..count).step_by(all), &work)).collect();
+    let whole = (0..count).all(|place| {
+        let mut line = String::new();
+        let _ = lanes[place % all].lines.read_line(&mut line);
+        report(place, line.strip_suffix('\n'))
+    });
     for lane in lanes {
-        drop(lane.tallies);
+        drop(lane.lines);
         let _ = waitpid(lane.pid, None);
     }
     whole
 }
 
-fn start<'a>(rows: impl Iterator<Item = &'a &'a Scenario>, effort: Effort) -> Lane {
+fn start(places: impl Iterator<Item = usize>, work: &impl Fn(usize) -> String) -> Lane {
     let (read, write) = pipe().expect("a pipe");
     let _ = stdout().flush();
     // SAFETY: the harness has one thread.
     match unsafe { fork() }.expect("a lane") {
-        ForkResult::Parent { child } => Lane { pid: child, tallies: BufReader::new(File::from(read)) },
+        ForkResult::Parent { child } => Lane { pid: child, lines: BufReader::new(File::from(read)) },
         ForkResult::Child => {
             drop(read);
             // SAFETY: a plain process attribute: a lane goes with the harness.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             board();
-            let mut tallies = File::from(write);
-            for row in rows {
-                let tally = row.run(effort);
+            let mut lines = File::from(write);
+            for place in places {
+                let line = work(place);
                 let _ = stdout().flush();
-                if tallies.write_all(written(&tally).as_bytes()).is_err() {
+                if lines.write_all(format!("{line}\n").as_bytes()).is_err() {
                     break;
                 }
             }
@@ -80,11 +91,11 @@ fn written(tally: &Tally) -> String {
     let Tally { damage, kills, points, heir_points, rounds_left_out, points_left_out, seconds } = tally;
     let Damage { wedged, torn, lost, doubled } = damage;
     let damage = format!("{wedged} {torn} {lost} {doubled}");
-    format!("{damage} {kills} {points} {heir_points} {rounds_left_out} {points_left_out} {seconds}\n")
+    format!("{damage} {kills} {points} {heir_points} {rounds_left_out} {points_left_out} {seconds}")
 }
 
 fn read(line: &str) -> Option<Tally> {
-    let mut words = line.strip_suffix('\n')?.split(' ');
+    let mut words = line.split(' ');
     let mut number = || words.next()?.parse::<u64>().ok();
     Some(Tally {
         damage: Damage { wedged: number()?, torn: number()?, lost: number()?, doubled: number()? },

@@ -62,7 +62,7 @@ mod hunting {
     use pshared::{Mutant, set_mutant};
 
     use crate::{
-        board::board,
+        lanes,
         run::scenarios,
         scenario::{Effort, Scenario},
     };
@@ -166,40 +166,47 @@ mod hunting {
 
     /// Hunts each, or those that are named, prints the table, and says whether all is as it should be.
     pub fn hunt(seed: u64, names: &[String]) -> bool {
-        board();
         let all = scenarios();
         println!("\n{:<22} {:>5} {:<68} {:>6}", "mutant", "fault", "caught by", "kills");
-        let mut well = true;
         let is_named = |quarry: &&Quarry| {
             names.is_empty() || names.iter().any(|name| format!("{:?}", quarry.mutant).contains(name))
         };
-        for quarry in QUARRIES.iter().filter(is_named) {
-            well &= hunt_one(quarry, &all, seed);
-            let _ = stdout().flush();
-        }
-        well
+        let quarries: Vec<_> = QUARRIES.iter().filter(is_named).collect();
+        let mut well = true;
+        let whole = lanes::each(
+            quarries.len(),
+            |place| hunt_one(quarries[place], &all, seed),
+            |_, line| {
+                println!("{}", line.unwrap_or("a lane ended"));
+                well &= line.is_some_and(|line| !line.contains(ESCAPED));
+                let _ = stdout().flush();
+                line.is_some()
+            },
+        );
+        well && whole
     }
 
-    fn hunt_one(quarry: &Quarry, all: &[Scenario], seed: u64) -> bool {
+    /// What the line of a mutant says that nothing caught.
+    const ESCAPED: &str = "NOT CAUGHT";
+
+    /// The line of one.
+    fn hunt_one(quarry: &Quarry, all: &[Scenario], seed: u64) -> String {
         let effort = Effort { stride: 1, most: usize::MAX, pairs: 1500, seed, hunting: true };
         let fault = quarry.fault.map_or(String::new(), |number| number.to_string());
         let mutant = format!("{:<22} {fault:>5}", format!("{:?}", quarry.mutant));
         let mut kills = 0;
         for &name in quarry.rows {
             let Some(row) = all.iter().find(|row| row.name() == name) else {
-                println!("{mutant} NO SUCH ROW: {name}");
-                return false;
+                return format!("{mutant} {ESCAPED}, no such row: {name}");
             };
             set_mutant(quarry.mutant);
             let tally = row.run(effort);
             set_mutant(Mutant::None);
             kills += tally.kills;
             if tally.damage.any() {
-                println!("{mutant} {name:<68} {kills:>6}");
-                return true;
+                return format!("{mutant} {name:<68} {kills:>6}");
             }
         }
-        println!("{mutant} {:<68} {kills:>6}", "NOT CAUGHT");
-        false
+        format!("{mutant} {ESCAPED:<68} {kills:>6}")
     }
 }

@@ -267,7 +267,7 @@ fn a_notifier_of_all_dies(fuel: usize) {
     let _ = die_after(fuel, || room.changed.notify_all());
     room.changed.notify_one();
     room.changed.notify_one();
-    waiters.map(|waiter| waiter.join());
+    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
 }
 
 /// Two wait for one each, and are notified in one call that wakes one of them.
@@ -282,7 +282,7 @@ fn one_passes_it_on_to_the_next() {
     room.add(0);
     room.changed.notify_n(2);
     drop(guard);
-    waiters.map(|waiter| waiter.join());
+    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
 }
 
 /// Two have been notified, and find one baton.

@@ -55,7 +55,7 @@ fn pulse_reaches_both() {
     signal.set();
     signal.event.clear();
     signal.event.set();
-    waiters.map(|waiter| waiter.join());
+    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
 }
 
 /// One waits, and the flag is set and cleared; if it was asleep by then, nobody else will wake it.
@@ -91,7 +91,7 @@ fn setter_dies(fuel: usize) {
     if !signal.event.is_set() {
         signal.event.set();
     }
-    waiters.map(|waiter| waiter.join());
+    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
 }
 
 /// A waiter dies after `fuel` steps; another waits beside it.
