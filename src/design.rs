@@ -106,7 +106,7 @@
 //!   inherits the receiving end makes it void if the head has not moved. Finishing is one step, which counts the item
 //!   in its place and wakes who sleeps on it. Receivers that sleep watch the words of all places that are held.
 //! - **Process** (`process/`). Fork by libc with signals blocked; the child waits at a gate until its parent has the
-//!   pidfd; its value and its panic come home in a memfd.
+//!   pidfd; its value and its panic come home in a memfd, which is the next child's when it has been read.
 //! - **Handles** (`region/luggage.rs`). A handle that is serialised is a number in a table that only handles make; the
 //!   table and the regions' descriptors go beside the message. It means nothing elsewhere.
 //! - **Spawn** (`process/reexec.rs`). fork and exec of this program's own file; the order, a memfd, and what it names
@@ -114,6 +114,9 @@
 //! - **Fork server** (`process/server.rs`). It forks with CLONE_PARENT: the child is the asker's own, with a true
 //!   status and a true parent to watch, and the server's death is nobody's. The kernel writes the child's number into
 //!   a shared word in the call that forks, so after that death it is certain whether there is a child.
+//! - **Supervisor** (`process/supervisor.rs`). It shares nothing and has no word: ends come by pidfds, SIGTERM and
+//!   SIGINT by a signalfd, and both are waited for at once. It may die anywhere, since its children end with it. A
+//!   second signal during a drain ends the grace.
 //! - **Parent's end** (`process/watch.rs`). PR_SET_PDEATHSIG with SIGKILL where the main thread forked, whose end is
 //!   the process's; where another thread did, with a signal whose handler asks getppid, since that thread may end
 //!   first. Set before user code, and then checked against the number that the parent had before the fork.
@@ -240,6 +243,14 @@
 //! | `cargo loom`  | every order of a few threads within the bound, with deaths at every shared access, and mutants   |
 //! | `cargo crash` | a kill after every instruction of every operation in every company; two deaths; mutants          |
 //! | `cargo storm` | random kills under load against the same objects: counts of lost, doubled, torn, stalled         |
+//! | `cargo lives` | 10,000 children beside a thief, without SIGCHLD, in trees, beside busy threads: counts of what is left |
+//!
+//! Processes are killed at every system call (`tests/start_deaths.rs`: child, parent and server, under each start
+//! method), and a starting parent after every instruction too. For the others the calls are enough: what a process
+//! changes in its own memory dies with it, so between two calls nobody can tell one instruction from the next, but for
+//! stores to shared words. Of these there are, in a start, the gate's lock, which is a lock; `opened`, one store; and
+//! `newborn`, which the asker stores before it asks and the kernel within the call that forks. A record is written by
+//! calls alone, its header by one of 32 bytes in one page, which the kernel copies before it looks for a kill.
 //!
 //! A mutant is a known fault put back in (`primitive/mutant.rs`); a proof that does not catch its mutants proves
 //! nothing. What the models do not show: timeouts never fire, accesses are at most acquire and release, the modelled

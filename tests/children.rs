@@ -8,6 +8,7 @@ use std::{
     mem,
     os::fd::AsFd,
     process::ExitCode,
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -23,10 +24,11 @@ use nix::{
     unistd::Pid,
 };
 use pshared::{
-    ExitStatus, JoinError, NotParent, Process, Reaper, ScopeError, active_children, reap_now, scope,
+    ExitStatus, JoinError, Lock, NotParent, Process, Reaper, ScopeError, active_children, channel, reap_now,
+    scope,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use support::page::Page;
+use support::{lives, page::Page};
 
 fn main() -> ExitCode {
     let tests = support::tests![
@@ -49,9 +51,15 @@ fn main() -> ExitCode {
         two_thousand_children_beside_somebody_who_reaps_everything,
         two_thousand_children_with_sigchld_ignored,
         a_copy_that_libc_does_not_know_of_is_not_the_parent,
+        a_child_without_a_place_in_the_set_is_waited_for_all_the_same,
         numbers_used_again_reach_no_stranger,
+        a_threads_number_used_again_is_another_thread,
     ];
-    support::main_where(tests, &[("numbers_used_again_reach_no_stranger", support::needs_chosen_pids)])
+    let needs: [(_, support::Need); 2] = [
+        ("numbers_used_again_reach_no_stranger", support::needs_chosen_pids),
+        ("a_threads_number_used_again_is_another_thread", support::needs_chosen_pids),
+    ];
+    support::main_where(tests, &needs)
 }
 
 fn spawn<T: Serialize + DeserializeOwned>(closure: impl FnOnce() -> T) -> Process<T> {
@@ -383,56 +391,12 @@ fn a_scope_whose_body_panics_joins_first() {
     assert_eq!((message, page.get(0)), ("the body panics", 1));
 }
 
-/// Children of every fate, each of which must be told as it was.
-fn fates(count: i32) {
-    for n in 0..count {
-        // SAFETY: another thread of this test only waits for children; it allocates nothing and holds nothing.
-        let child: Process<i32> = unsafe {
-            Process::spawn_unchecked(move || match n % 4 {
-                0 => n,
-                1 => std::process::exit(n % 256),
-                2 => loop {
-                    nix::sys::signal::raise(Signal::SIGKILL).unwrap();
-                },
-                _ => loop {
-                    nix::sys::signal::raise(Signal::SIGTERM).unwrap();
-                },
-            })
-        }
-        .unwrap();
-        if n % 8 >= 4 {
-            support::until(|| !child.is_alive());
-        }
-        let status = child.wait().unwrap();
-        assert!(!child.is_alive() && !child.kill().unwrap());
-        match n % 4 {
-            0 => assert_eq!(child.join().unwrap(), n),
-            1 => assert_eq!(status.code(), Some(n % 256)),
-            2 => assert_eq!(status.signal(), Some(libc::SIGKILL)),
-            _ => assert_eq!(status.signal(), Some(libc::SIGTERM)),
-        }
-    }
-}
-
 fn two_thousand_children_beside_somebody_who_reaps_everything() {
-    let page = &*Box::leak(Box::new(Page::new()));
-    let thief = thread::spawn(|| {
-        let mut stolen = 0;
-        while page.get(0) == 0 {
-            // SAFETY: a null pointer means that nobody asks for the status.
-            stolen += u32::from(unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0);
-        }
-        stolen
-    });
-    fates(2_000);
-    page.set(0, 1);
-    assert!(thief.join().unwrap() > 0, "nothing was ever stolen");
+    lives::fates_beside_a_thief(2_000);
 }
 
 fn two_thousand_children_with_sigchld_ignored() {
-    // SAFETY: no handler, but the wish that there be no zombies.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
-    fates(2_000);
+    lives::fates_with_sigchld_ignored(2_000);
 }
 
 fn a_copy_that_libc_does_not_know_of_is_not_the_parent() {
@@ -477,6 +441,95 @@ fn numbers_used_again_reach_no_stranger() {
         .join_ok();
     })
     .join_ok();
+}
+
+/// What becomes of a channel whose sender goes from one thread, which ends, to another, that has the same number or
+/// not.
+fn sender_of_two_threads(same_number: bool) -> Vec<String> {
+    let (mut sender, mut receiver) = channel::<u32>(4096).unwrap();
+    let lock = Lock::new().unwrap();
+    let mut told = Vec::new();
+    let number = thread::scope(|threads| {
+        let first = threads.spawn(|| {
+            sender.send(1).unwrap();
+            // SAFETY: no arguments.
+            unsafe { libc::gettid() }
+        });
+        first.join().unwrap()
+    });
+    told.push(format!("{:?}", receiver.try_recv()));
+    loop {
+        // Threads without the number that is wanted are not used.
+        support::choose_next_pid(if same_number { number } else { number + 100 }).unwrap();
+        let (sent, is_sent) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let used = thread::scope(|threads| {
+            let second = threads.spawn(|| {
+                let (sent, may_go) = (sent, may_go);
+                // It is known to the crate before it meets the channel.
+                drop(lock.lock().unwrap());
+                // SAFETY: no arguments.
+                let is_right = (unsafe { libc::gettid() } == number) == same_number;
+                if is_right {
+                    sent.send(Some(sender.send(2))).unwrap();
+                    let _ = may_go.recv();
+                } else {
+                    sent.send(None).unwrap();
+                }
+            });
+            let result = is_sent.recv().unwrap();
+            if let Some(result) = &result {
+                // Now, while it lives.
+                told.push(format!("{result:?} {:?} {:?}", receiver.try_recv(), receiver.try_recv()));
+            }
+            drop(go);
+            second.join().unwrap();
+            result.is_some()
+        });
+        if used {
+            break;
+        }
+    }
+    told.push(format!("{:?}", receiver.try_recv()));
+    drop(sender);
+    told.push(format!("{:?}", receiver.recv()));
+    told
+}
+
+fn a_threads_number_used_again_is_another_thread() {
+    support::fork_child(|| {
+        support::unshare_pids().unwrap();
+        support::fork_child(|| {
+            let (other, same) = (sender_of_two_threads(false), sender_of_two_threads(true));
+            assert_eq!(same, other);
+            assert!(same[1].contains("Ok(2) Err(Empty)"), "{same:?}");
+        })
+        .join_ok();
+    })
+    .join_ok();
+}
+
+fn a_child_without_a_place_in_the_set_is_waited_for_all_the_same() {
+    support::fork_child(|| {
+        let reaper = Reaper::new().unwrap();
+        support::forbid(&[libc::SYS_epoll_ctl], libc::SECCOMP_RET_ERRNO | libc::ENOSPC as u32);
+        let child = spawn(sleep_for_ever);
+        assert!(!reaper.wait_timeout(Duration::from_millis(5)).unwrap());
+        child.kill().unwrap();
+        // The harness ends the test if it does not hear of it.
+        reaper.wait().unwrap();
+        assert_eq!(reaper.reap().unwrap().children.len(), 1);
+        assert!(!reaper.wait_timeout(Duration::ZERO).unwrap());
+        let refused = Reaper::new().and_then(|_| {
+            let _child = spawn(sleep_for_ever);
+            Reaper::new()
+        });
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        reap_now();
+    })
+    .join_ok();
+    // The last one ended with its parent, and has come to us.
+    while waitpid(None, None).is_ok() {}
 }
 
 fn is_ended(child: &Process) -> bool {

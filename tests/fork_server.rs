@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         a_server_that_dies_at_every_order_is_given_up,
         a_copy_of_the_asker_is_refused,
         many_descriptors_go_along,
+        half_an_order_is_nobodys,
         a_program_without_standard_streams_has_them_overwritten_by_nothing,
         children_know_a_tid_of_their_own,
         the_asker_may_be_any_thread,
@@ -62,8 +63,12 @@ functions! {
     static WHO_PRELOADED: fn(()) -> Option<u32> = |()| PRELOADED.get().copied();
     static FAIL: fn(()) -> () = |()| panic!("not today");
     static LEAVE_A_THREAD: fn(()) -> () = |()| drop(thread::spawn(sleep_for_ever));
-    static FORBID_CLONE: fn(()) -> () = |()| forbid(&[libc::SYS_clone], libc::SECCOMP_RET_KILL_PROCESS);
+    static FORBID_CLONE: fn(()) -> () = |()| support::forbid(&[libc::SYS_clone], libc::SECCOMP_RET_KILL_PROCESS);
     static SUM: fn(Vec<Atomic<u32>>) -> u32 = |numbers| numbers.iter().map(|number| number.get()).sum();
+    static SUM_AND_COUNT: fn((Vec<Atomic<u32>>, Atomic<u32>)) -> u32 = |(numbers, count)| {
+        count.fetch_add(1);
+        numbers.iter().map(|number| number.get()).sum()
+    };
     static TIDS: fn(()) -> (u32, u32, bool) = |()| {
         // SAFETY: no arguments.
         let (tid, kept) = (unsafe { libc::gettid() } as u32, kept_tid());
@@ -94,23 +99,6 @@ fn kept_tid() -> u32 {
         let owner = (&raw const mutex).cast::<u32>().add(2).read();
         libc::pthread_mutex_unlock(&mut mutex);
         owner
-    }
-}
-
-/// From now on, in this process and its children, these system calls end in `action`.
-fn forbid(calls: &[libc::c_long], action: u32) {
-    let op = |code: u32, jt: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf: 0, k };
-    let mut filter = vec![op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
-    for (i, &call) in calls.iter().enumerate() {
-        filter.push(op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (calls.len() - i) as u8, call as u32));
-    }
-    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
-    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, action));
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: a complete program that outlives the calls, for this thread alone.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
     }
 }
 
@@ -313,7 +301,7 @@ fn a_preload_that_fails_is_told() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(support::descriptors() <= before + 1, "more than the arena");
+    assert!(support::descriptors() <= before + 2, "more than the arena and a child's memfd");
 }
 
 fn a_server_that_dies_at_every_order_is_given_up() {
@@ -341,6 +329,39 @@ fn many_descriptors_go_along() {
     for context in [Context::spawn(), Context::fork_server().unwrap()] {
         assert_eq!(context.start(&SUM, numbers.clone()).unwrap().join().unwrap(), 599 * 300);
     }
+}
+
+fn half_an_order_is_nobodys() {
+    // So many descriptors take three messages.
+    let numbers: Vec<Atomic<u32>> =
+        (0..600).map(|_| Atomic::new_in(&pshared::Region::anonymous(4096).unwrap(), 1).unwrap()).collect();
+    let context = Context::fork_server().unwrap();
+    for sent in 0..3 {
+        let before = server_of(&context);
+        let count = Atomic::new(0_u32).unwrap();
+        let (asks, asked) = mpsc::channel();
+        thread::scope(|scope| {
+            let asker = scope.spawn(|| {
+                asks.send(support::ask_before(&[libc::SYS_sendmsg])).unwrap();
+                context.start(&SUM_AND_COUNT, (numbers.clone(), count.clone())).map(|child| child.join())
+            });
+            let listener = asked.recv().unwrap();
+            (0..sent).for_each(|_| support::answer(&listener, None));
+            support::answer(&listener, Some(libc::ENOBUFS));
+            match asker.join().unwrap() {
+                Err(SpawnError::Os { call: "sendmsg", source }) => {
+                    assert_eq!(source.raw_os_error(), Some(libc::ENOBUFS))
+                }
+                other => panic!("after {sent} of 3: {other:?}"),
+            }
+        });
+        // That server would take the next order for the rest of this one; there is another.
+        assert_eq!((count.get(), is_there(before.unwrap())), (0, false), "after {sent} of 3");
+        let child = context.start(&SUM_AND_COUNT, (numbers.clone(), count.clone())).unwrap();
+        assert_eq!((child.join().unwrap(), count.get()), (600, 1), "after {sent} of 3");
+        assert_ne!(server_of(&context), before);
+    }
+    assert!(active_children().is_empty());
 }
 
 fn a_program_without_standard_streams_has_them_overwritten_by_nothing() {
@@ -390,7 +411,7 @@ fn a_missing_pidfd_runs_nothing_and_leaves_nothing() {
         let context = Context::fork_server().unwrap();
         context.start(&NOTHING, ()).unwrap().join().unwrap();
         let before = support::descriptors();
-        forbid(&[libc::SYS_pidfd_open], libc::SECCOMP_RET_ERRNO | libc::EMFILE as u32);
+        support::forbid(&[libc::SYS_pidfd_open], libc::SECCOMP_RET_ERRNO | libc::EMFILE as u32);
         for _ in 0..5 {
             let refused = context.start(&TELL, place.clone()).unwrap_err();
             assert!(matches!(refused, SpawnError::Os { call: "pidfd_open", .. }), "{refused:?}");

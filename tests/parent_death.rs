@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use pshared::{Process, current_process, parent_process};
-use support::{page::Page, random::Random};
+use support::{lives, page::Page, random::Random};
 
 fn main() -> ExitCode {
     let tests = support::tests![
@@ -305,31 +305,9 @@ fn a_parent_killed_at_any_moment_leaves_nobody() {
 }
 
 fn trees_killed_at_random_leave_nobody() {
-    let mut random = Random(0xf0e57);
-    for _ in 0..100 {
-        let page = Page::new();
-        let root = support::fork_child(|| {
-            let workers: Vec<Process> = (1..=3)
-                .map(|worker| {
-                    let inner = || {
-                        let _leaves: Vec<Process> =
-                            (0..2).map(|_| Process::spawn(sleep_for_ever).unwrap()).collect();
-                        page.set(worker, std::process::id());
-                        sleep_for_ever();
-                    };
-                    Process::spawn(inner).unwrap()
-                })
-                .collect();
-            workers.iter().for_each(|worker| drop(worker.wait()));
-        });
-        thread::sleep(Duration::from_micros(random.below(5_000)));
-        let worker = page.get(1 + random.below(3) as usize);
-        if worker != 0 && random.below(2) == 0 {
-            let _ = kill(Pid::from_raw(worker as i32), Signal::SIGKILL);
-        }
-        root.kill();
-        reap_orphans();
-    }
+    let felled = lives::fell_trees(150, &mut Random(0xf0e57));
+    assert_eq!((felled.zombies, felled.orphans, felled.descriptors), (0, 0, 0), "{felled:?}");
+    assert!(felled.roots_killed > 20 && felled.workers_killed > 20, "{felled:?}");
 }
 
 fn a_child_sees_its_parent_end() {

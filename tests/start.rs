@@ -13,10 +13,7 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd},
     process::{Command, ExitCode, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -33,7 +30,7 @@ use nix::{
 use pshared::{
     Array, Atomic, Barrier, BoundedSemaphore, Condition, Context, Event, HandleError, JoinError,
     JoinableQueue, Limit, Lock, Once, OnceValue, PlainData, Process, Queue, RLock, Region, RwLock, Semaphore,
-    SendError, SpawnError, Value, active_children, current_process, functions, parent_process,
+    SendError, SpawnError, Value, active_children, current_process, functions, parent_process, scope,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +55,7 @@ fn main() -> ExitCode {
         the_descriptor_is_readable_at_the_end,
         many_children_at_once,
         children_have_children,
+        a_scope_joins_children_of_every_method,
         starts_leave_no_descriptor_and_no_child,
         a_thread_that_a_child_left_running_ends_with_it,
         a_worker_is_a_type_with_a_run_body,
@@ -98,6 +96,10 @@ functions! {
     };
     static SLEEP: fn(()) -> () = |()| sleep_for_ever();
     static WAIT_FOR: fn(Event) -> () = |event| event.wait();
+    static COUNT: fn((Atomic<u32>, Event)) -> () = |(total, event)| {
+        event.wait();
+        total.fetch_add(1);
+    };
     static TREE: fn((Queue<Vec<u32>>, Vec<u32>, Kind)) -> () = tree;
     static PARENT: fn((Kind, Atomic<u32>, bool)) -> () = parent;
     static STARTER: fn((Kind, Atomic<u32>)) -> () = starter;
@@ -358,6 +360,49 @@ fn children_have_children() {
             assert_eq!(pass_on(vec![last, kind]), 2, "{kind:?} in {last:?}");
         }
     }
+}
+
+fn a_scope_joins_children_of_every_method() {
+    for kind in KINDS {
+        let context = kind.context();
+        let (total, event) = (Atomic::new(0_u32).unwrap(), Event::new().unwrap());
+        let sum = scope(|s| {
+            for _ in 0..3 {
+                drop(s.start(&context, &COUNT, (total.clone(), event.clone())).unwrap());
+            }
+            let named = Process::builder().name("asked");
+            let asked = s.start_with(&context, named, &ECHO, (5, String::new())).unwrap();
+            event.set();
+            asked.join().unwrap()
+        });
+        assert_eq!(sum.unwrap(), (5, String::new(), "asked".to_owned()), "{kind:?}");
+        assert_eq!(total.get(), 3, "{kind:?}: they were not joined");
+        assert!(active_children().is_empty());
+        let failed = scope(|s| {
+            drop(s.start(&context, &NOTHING, ()).unwrap());
+            drop(
+                s.start_with(&context, Process::builder().name("unlucky"), &PANIC, "no luck".to_owned())
+                    .unwrap(),
+            );
+        });
+        let failed = failed.unwrap_err();
+        assert!(failed.name == "unlucky" && failed.to_string().ends_with("no luck"), "{failed}");
+    }
+    // Beside other threads, where a scope cannot fork.
+    let total = Atomic::new(0_u32).unwrap();
+    let event = Event::new().unwrap();
+    event.set();
+    thread::scope(|threads| {
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        threads.spawn(move || wait.recv());
+        let well = scope(|s| {
+            assert!(matches!(s.spawn(|| ()), Err(SpawnError::MultiThreaded { .. })));
+            drop(s.start(&Context::spawn(), &COUNT, (total.clone(), event.clone())).unwrap());
+        });
+        well.unwrap();
+        drop(end);
+    });
+    assert_eq!(total.get(), 1);
 }
 
 // CPython: _TestProcess.test_child_fd_inflation, test_lose_target_ref, test_close.
@@ -656,47 +701,9 @@ fn a_foreign_reaper_steals_nothing() {
     }
 }
 
-/// Runs `body` beside threads that hold std's streams, a lock, and the allocator most of the time.
-fn beside_busy_threads(body: impl FnOnce()) {
-    static HELD: Mutex<u32> = Mutex::new(0);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let until_over = |mut work: Box<dyn FnMut() + Send>| {
-            let over = &over;
-            scope.spawn(move || {
-                while !over.load(Relaxed) {
-                    work();
-                }
-            });
-        };
-        until_over(Box::new(|| {
-            let _held = (io::stdout().lock(), io::stderr().lock());
-            thread::sleep(Duration::from_micros(500));
-        }));
-        until_over(Box::new(|| {
-            let mut held = HELD.lock().unwrap();
-            *held += 1;
-            thread::sleep(Duration::from_micros(300));
-        }));
-        until_over(Box::new(|| {
-            let many: Vec<Vec<u8>> = (1..50).map(|n| vec![1; n * 37]).collect();
-            std::hint::black_box(many);
-            thread::sleep(Duration::from_micros(50));
-        }));
-        struct Over<'a>(&'a AtomicBool);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Relaxed);
-            }
-        }
-        let _over = Over(&over);
-        body();
-    });
-}
-
 fn threads_that_hold_everything_hold_no_child_up() {
     let contexts = FRESH.map(Kind::context);
-    beside_busy_threads(|| {
+    support::lives::beside_busy_threads(|| {
         let refused = Context::fork().start(&NOTHING, ());
         assert!(matches!(refused, Err(SpawnError::MultiThreaded { .. })), "{refused:?}");
         for (context, starts) in contexts.iter().zip([20, 2_000]) {
@@ -732,6 +739,7 @@ fn handles_travel_nowhere_else() {
 fn an_argument_that_cannot_be_sent_starts_nothing() {
     for kind in FRESH {
         let context = kind.context();
+        context.start(&NOTHING, ()).unwrap().join().unwrap();
         let barrier = Barrier::with_action(1, || ()).unwrap();
         let before = support::descriptors();
         let refused = context.start(&MEET, barrier).unwrap_err();

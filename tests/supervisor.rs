@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         old_failures_are_forgotten,
         a_term_signal_drains,
         a_stubborn_child_is_killed_after_the_grace,
+        a_second_signal_ends_the_grace,
+        a_signal_while_some_are_restarted_drains_all,
         ctrl_c_reaches_the_supervisor_alone,
         a_killed_supervisor_leaves_nobody,
         by_any_start_method,
@@ -229,6 +231,65 @@ fn a_stubborn_child_is_killed_after_the_grace() {
         let begun = Instant::now();
         assert_eq!(supervisor.run().unwrap(), Supervised::Drained);
         assert!(begun.elapsed() >= Duration::from_millis(50) && active_children().is_empty());
+    });
+    assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+}
+
+fn a_second_signal_ends_the_grace() {
+    for second in [Signal::SIGTERM, Signal::SIGINT] {
+        let polite = Atomic::new(0_u32).unwrap();
+        let tell = |head: &support::Child| {
+            kill(head.pid(), Signal::SIGTERM).unwrap();
+            // Its end shows that the drain has begun.
+            let pid = Pid::from_raw(polite.get() as i32);
+            support::until(|| {
+                std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z"))
+            });
+            assert!(!head.has_ended());
+            kill(head.pid(), second).unwrap();
+        };
+        let status = told_to_stop(3, tell, |running| {
+            let mut supervisor = Supervisor::new();
+            // The harness ends the test if this is waited for.
+            supervisor.grace(Duration::from_secs(3_600));
+            for name in ["deaf", "dumb"] {
+                supervisor.child(name, |builder| {
+                    builder.signal_mask(&[libc::SIGTERM]).spawn(|| {
+                        running.fetch_add(1);
+                        sleep_for_ever();
+                    })
+                });
+            }
+            supervisor.child("polite", |builder| {
+                builder.spawn(|| {
+                    polite.set(std::process::id());
+                    running.fetch_add(1);
+                    sleep_for_ever();
+                })
+            });
+            assert_eq!(supervisor.run().unwrap(), Supervised::Drained);
+            assert!(active_children().is_empty());
+        });
+        // It came to its own end, and not to that of an unblocked signal.
+        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+    }
+}
+
+fn a_signal_while_some_are_restarted_drains_all() {
+    let tell = |head: &support::Child| kill(head.pid(), Signal::SIGTERM).unwrap();
+    let status = told_to_stop(3, tell, |running| {
+        let mut supervisor = Supervisor::new();
+        supervisor.strategy(Strategy::RestForOne).grace(Duration::from_millis(30));
+        supervisor.back_off(Duration::ZERO, Duration::ZERO).budget(1_000_000, Duration::from_secs(1));
+        supervisor.child("failing", |builder| builder.spawn(|| -> () { std::process::exit(1) }));
+        supervisor.child("deaf", |builder| {
+            builder.signal_mask(&[libc::SIGTERM]).spawn(|| {
+                running.fetch_add(1);
+                sleep_for_ever();
+            })
+        });
+        assert_eq!(supervisor.run().unwrap(), Supervised::Drained);
+        assert!(active_children().is_empty());
     });
     assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
 }

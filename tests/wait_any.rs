@@ -68,6 +68,7 @@ fn main() -> ExitCode {
             nothing_to_wait_for_is_an_error,
             where_io_uring_is_forbidden_a_mixture_is_a_typed_error,
             without_a_descriptor_to_spare_a_mixture_is_an_error,
+            a_connection_that_finds_no_place_in_a_set_is_an_error_and_not_ready,
             a_mixture_wakes_by_each_of_its_sources,
             a_killed_maker_of_a_mixtures_news_has_made_it_or_not,
             a_killed_waiter_for_a_mixture_holds_nobody_up,
@@ -617,6 +618,20 @@ fn without_a_descriptor_to_spare_a_mixture_is_an_error() {
     }
     hoard.clear();
     assert!(matches!(wait_any_timeout(&[&queue, &reader], WHILE), Err(WaitAnyError::TimedOut)));
+}
+
+fn a_connection_that_finds_no_place_in_a_set_is_an_error_and_not_ready() {
+    let (queue, (reader, _writer)) = (queue(4), pipe().unwrap());
+    support::forbid(&[libc::SYS_epoll_ctl], libc::SECCOMP_RET_ERRNO | libc::ENOSPC as u32);
+    let told = |sources: &[&dyn Source]| match wait_any(sources) {
+        Err(WaitAnyError::Os { call: "epoll_ctl", source }) => source.raw_os_error(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&[&reader]), Some(libc::ENOSPC));
+    assert_eq!(told(&[&queue, &reader]), Some(libc::ENOSPC));
+    // What is ready is told all the same.
+    queue.send(1).unwrap();
+    assert_eq!(wait_any(&[&queue, &reader]).unwrap(), [0]);
 }
 
 fn a_mixture_wakes_by_each_of_its_sources() {

@@ -9,9 +9,9 @@
 use std::{
     ffi::CStr,
     fs::{self, File},
-    io,
+    io, mem,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
         linux::fs::MetadataExt,
     },
     path::Path,
@@ -69,6 +69,17 @@ pub(crate) fn sealed_size(fd: &OwnedFd) -> io::Result<Option<usize>> {
     let needed = (SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW).bits();
     let size = File::from(fd.try_clone()?).metadata()?.st_size();
     Ok((seals & needed == needed).then_some(size as usize))
+}
+
+/// Which file that is, whatever its descriptor's number: device and inode.
+pub(crate) fn file_number(file: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    // SAFETY: an all-zero stat is a valid one; a descriptor that we hold, and a stat of ours to write to.
+    unsafe {
+        let mut found: libc::stat = mem::zeroed();
+        Errno::result(libc::fstat(file.as_raw_fd(), &mut found))?;
+        #[allow(clippy::unnecessary_cast, reason = "other machines number them by other types")]
+        Ok((found.st_dev as u64, found.st_ino as u64))
+    }
 }
 
 /// An empty memfd that grows as it is written to.

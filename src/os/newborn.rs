@@ -136,6 +136,12 @@ pub(crate) fn signal_at_parents_end(signal: i32) -> io::Result<()> {
     done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0) })
 }
 
+/// This process's id.
+pub(crate) fn pid() -> i32 {
+    // SAFETY: no arguments, no failure.
+    unsafe { libc::getpid() }
+}
+
 /// The parent's process id, 0 when it lives outside of our namespace.
 pub(crate) fn parent() -> i32 {
     // SAFETY: no arguments, no failure.

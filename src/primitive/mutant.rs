@@ -202,6 +202,8 @@ pub enum Mutant {
     DeadKeepTasks,
     /// Nobody rings for a dead worker.
     DeathUnrung,
+    /// A parent lets its newborn through the gate before it has opened it.
+    GateFreedUnopened,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

@@ -24,7 +24,7 @@ pub(crate) use crate::os::{
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
 };
 pub(crate) use robust::{
-    Me, RobustWord, after_fork_in_child, forks, is_of_this_process, lineage, me, me_if, owned_here,
+    Me, RobustWord, after_fork_in_child, forker, forks, is_of_this_process, lineage, me, me_if, owned_here,
     robust_support, signature,
 };
 pub(crate) use spins::Spins;

@@ -55,6 +55,16 @@ struct Inner {
     claimed: AtomicU32,
 }
 
+/// What is known of a child whose status is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    /// It was seen to have ended, so it need not be asked whether.
+    Over,
+    /// And the list of this process's children is seen to by whoever asks.
+    Unlisted,
+}
+
 /// How a child ended, and what it used; the latter is gone when somebody else reaped it.
 #[derive(Clone, Copy)]
 struct End {
@@ -126,11 +136,11 @@ impl Child {
     #[doc(alias = "exitcode")]
     #[doc(alias = "try_wait")]
     pub fn exit_status(&self) -> io::Result<Option<ExitStatus>> {
-        self.status_now(false)
+        self.status_now(Known::Nothing)
     }
 
-    /// The same. `is_over`: it was seen to have ended, so it need not be asked whether.
-    pub(crate) fn status_now(&self, is_over: bool) -> io::Result<Option<ExitStatus>> {
+    /// The same, by one who knows more.
+    pub(crate) fn status_now(&self, known: Known) -> io::Result<Option<ExitStatus>> {
         if !self.is_ours() {
             return Err(NotParent.into());
         }
@@ -138,7 +148,7 @@ impl Child {
         if let Some(end) = *end {
             return Ok(Some(end.status));
         }
-        let to_reap = if is_over { Ok(true) } else { pidfd::is_to_reap(self.as_fd()) };
+        let to_reap = if known == Known::Nothing { pidfd::is_to_reap(self.as_fd()) } else { Ok(true) };
         let reaped = match to_reap {
             Ok(true) => pidfd::reap(self.as_fd()),
             Ok(false) => return Ok(None),
@@ -158,7 +168,9 @@ impl Child {
         };
         *end = Some(found);
         drop(end);
-        here::here().forget(self);
+        if known != Known::Unlisted {
+            here::here().forget(self);
+        }
         Ok(Some(found.status))
     }
 
@@ -352,7 +364,7 @@ impl Child {
             if !pidfd::wait_end(self.as_fd(), deadline)? {
                 return self.exit_status();
             }
-            if let Some(status) = self.status_now(true)? {
+            if let Some(status) = self.status_now(Known::Over)? {
                 return Ok(Some(status));
             }
             // It has ended, and a tracer is to see it first.

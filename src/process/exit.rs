@@ -56,7 +56,8 @@ impl ExitStatus {
         }
     }
 
-    /// The number of the signal that ended it, if one did.
+    /// The number of the signal that ended it, if one did. SIGKILL is the kernel's too, when memory runs out; SIGABRT
+    /// is what Rust makes of a stack overflow and of an allocation that fails.
     pub fn signal(&self) -> Option<i32> {
         match self.0 {
             Inner::Killed { signal, .. } => Some(signal),

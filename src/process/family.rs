@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
+    process,
     time::Duration,
 };
 
@@ -39,7 +40,7 @@ impl CurrentProcess {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.0.identity.pid
+        process::id()
     }
 
     /// Whether it was started as a daemon, or by one.

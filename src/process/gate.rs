@@ -28,7 +28,7 @@ use std::cell::RefCell;
 
 use crate::{
     error::RegionError,
-    primitive::{Acquire, AtomicU32, Release, lineage},
+    primitive::{Acquire, AtomicU32, Mutant, Release, lineage, mutant},
     region::{Handle, Shareable, in_arena, portable},
     sync::{Patience, RawLock},
 };
@@ -102,6 +102,11 @@ impl ShutGate {
 
     /// Opens it: the parent can see the child.
     pub(crate) fn open(self) {
+        if mutant(Mutant::GateFreedUnopened) {
+            self.0.gate.lock.unlock();
+            self.0.gate.opened.store(self.0.number, Release);
+            return std::mem::forget(self);
+        }
         // CRASH(gate.shut): the kernel frees the lock; the child does not find its number and leaves.
         // ORDERING(opened): Release, for the child's Acquire.
         self.0.gate.opened.store(self.0.number, Release);

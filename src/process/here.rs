@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     os::readiness,
     primitive::{self, Acquire, AtomicU32, AtomicU64, Deadline, Relaxed, Release, lineage},
-    process::{Child, ExitStatus, hooks::Finalizers},
+    process::{Child, ExitStatus, child::Known, hooks::Finalizers},
 };
 
 /// This process.
@@ -33,12 +33,13 @@ pub(crate) struct Here {
     pub(crate) finalizers: Finalizers,
     registered: AtomicU64,
     children: Mutex<Children>,
+    /// How many are on the list, for a copy, which asks for no lock.
+    listed: AtomicU32,
 }
 
 /// Who a process is, to itself and to its children.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    pub(crate) pid: u32,
     pub(crate) name: String,
     /// The numbers in a name by ancestry: the third child of the first child is `[1, 3]`.
     pub(crate) path: Vec<u32>,
@@ -61,6 +62,8 @@ pub(crate) struct Onlooker {
     /// Can be read while one of them has ended.
     set: OwnedFd,
     children: Mutex<Vec<Child>>,
+    /// 1: the kernel refused a child's place in the set.
+    is_full: AtomicU32,
 }
 
 static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
@@ -83,44 +86,40 @@ fn begin(copied: Option<&'static Here>) -> &'static Here {
     let identity = match copied {
         None => {
             let name = "MainProcess".to_owned();
-            Identity {
-                pid: process::id(),
-                name,
-                path: Vec::new(),
-                daemon: false,
-                service: false,
-                parent: None,
-            }
+            Identity { name, path: Vec::new(), daemon: false, service: false, parent: None }
         }
         Some(Here { identity, .. }) => {
-            let parent = Some((identity.pid, identity.name.clone()));
-            Identity { pid: process::id(), parent, ..identity.clone() }
+            let parent = Some((primitive::forker(), identity.name.clone()));
+            Identity { parent, ..identity.clone() }
         }
     };
-    install(copied, identity)
+    install(copied, Here::new(identity, lineage()))
 }
 
-/// Makes `identity` that of this process, which is a newborn.
-pub(crate) fn be(identity: Identity) {
+/// Makes this page that of this process, which is a newborn.
+pub(crate) fn be(page: Box<Here>) {
     // ORDERING: Acquire, as in `here`.
     let copied = HERE.load(Acquire);
     // SAFETY: as in `here`.
-    install(unsafe { copied.as_ref() }, identity);
+    install(unsafe { copied.as_ref() }, page);
 }
 
-fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
-    let started = AtomicU32::new(0);
-    let (finalizers, registered) = (Finalizers::new(), AtomicU64::new(0));
-    let children = Mutex::default();
-    let page = Here { identity, lineage: lineage(), started, finalizers, registered, children };
-    let page = Box::into_raw(Box::new(page));
+fn install(copied: Option<&'static Here>, page: Box<Here>) -> &'static Here {
+    debug_assert_eq!(page.lineage, lineage());
+    let page = Box::into_raw(page);
     let old = copied.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
     // ORDERING: Release, for the Acquire of whoever looks.
     match HERE.compare_exchange(old, page, Release, Acquire) {
         Ok(_) => {
             // A lock that another thread of the parent held at the fork stays held: then the descriptors stay open.
-            if let Some(Ok(mut children)) = copied.map(|copied| copied.children.try_lock()) {
-                *children = Children::default();
+            // ORDERING: Relaxed, written by threads of the parent, before the fork.
+            if let Some(copied) = copied
+                && copied.listed.load(Relaxed) > 0
+                && let Ok(mut children) = copied.children.try_lock()
+            {
+                // The lists themselves stay: to free them is to copy the memory that they lie in.
+                children.running.clear();
+                children.onlookers.clear();
             }
             // SAFETY: published and never freed.
             unsafe { &*page }
@@ -136,6 +135,25 @@ fn install(copied: Option<&'static Here>, identity: Identity) -> &'static Here {
 }
 
 impl Here {
+    /// A page for a process of that lineage.
+    fn new(identity: Identity, lineage: u32) -> Box<Here> {
+        let started = AtomicU32::new(0);
+        let (finalizers, registered) = (Finalizers::new(), AtomicU64::new(0));
+        let (children, listed) = (Mutex::default(), AtomicU32::new(0));
+        Box::new(Here { identity, lineage, started, finalizers, registered, children, listed })
+    }
+
+    /// A page for a child that this process is about to fork. It is made here, since a child pays for every page of
+    /// memory that it is the first to write to.
+    pub(crate) fn of_a_child(identity: Identity) -> Box<Here> {
+        Here::new(identity, lineage().wrapping_add(1))
+    }
+
+    /// A page for this process, which is a newborn.
+    pub(crate) fn of_a_newborn(identity: Identity) -> Box<Here> {
+        Here::new(identity, lineage())
+    }
+
     /// The identity of the next child, but for its number.
     pub(crate) fn next(&self, name: Option<String>, daemon: Option<bool>, service: bool) -> Identity {
         // ORDERING: Relaxed, a count. A service takes no number.
@@ -147,12 +165,11 @@ impl Here {
             format!("Process-{}", numbers.join(":"))
         };
         Identity {
-            pid: 0,
             name: name.unwrap_or_else(by_ancestry),
             path,
             daemon: daemon.unwrap_or(self.identity.daemon),
             service,
-            parent: Some((self.identity.pid, self.identity.name.clone())),
+            parent: Some((process::id(), self.identity.name.clone())),
         }
     }
 
@@ -171,10 +188,20 @@ impl Here {
         let mut children = self.children();
         children.onlookers.retain(|onlooker| onlooker.strong_count() > 0);
         for onlooker in children.onlookers.iter().filter_map(Weak::upgrade) {
-            // Without a place in the set the child does not ring, but is found when another does.
-            let _ = onlooker.look_at(child);
+            // Without a place in the set the child does not ring, and whoever waits must wait for it itself.
+            if onlooker.look_at(child).is_err() {
+                // ORDERING: Release, for who waits next.
+                onlooker.is_full.store(1, Release);
+            }
         }
         children.running.push(child.clone());
+        self.count(&children);
+    }
+
+    /// To be called whenever the list has changed.
+    fn count(&self, children: &Children) {
+        // ORDERING: Relaxed, a hint.
+        self.listed.store(children.running.len() as u32, Relaxed);
     }
 
     /// Takes a child off the list: its end was read.
@@ -182,11 +209,24 @@ impl Here {
         let mut children = self.children();
         let Some(place) = children.running.iter().position(|other| other.is(child)) else { return };
         children.running.remove(place);
+        self.count(&children);
+    }
+
+    /// Does what is to be done before this process ends.
+    pub(crate) fn finalize(&self) {
+        // ORDERING: Relaxed, a count of this process's own.
+        if self.registered.load(Relaxed) > 0 {
+            self.finalizers.run();
+        }
     }
 
     /// Somebody who is told about every child that runs now or is started later.
     pub(crate) fn look_on(&self) -> io::Result<Arc<Onlooker>> {
-        let onlooker = Arc::new(Onlooker { set: readiness::new_set()?, children: Mutex::default() });
+        let onlooker = Arc::new(Onlooker {
+            set: readiness::new_set()?,
+            children: Mutex::default(),
+            is_full: AtomicU32::new(0),
+        });
         let mut children = self.children();
         for child in &children.running {
             onlooker.look_at(child)?;
@@ -201,9 +241,23 @@ impl Here {
     }
 
     /// Reaps the children that have ended: says which, and how.
+    ///
+    /// Under the list's lock: nobody asks for that one while he holds a child's.
     pub(crate) fn reap(&self) -> Vec<(Child, ExitStatus)> {
-        // Handles of our own, and no lock while the kernel is asked: who asks about one child takes the lock too.
-        ended(self.listed())
+        let mut children = self.children();
+        let ended = ended(&children.running);
+        let (mut place, mut statuses) = (0, Vec::new());
+        let is_reaped = |child: &mut Child| {
+            place += 1;
+            let is_over = ended.get(place - 1).is_some_and(|&is_over| is_over);
+            // One that a tracer is to see first stays where it is.
+            let status = is_over.then(|| child.status_now(Known::Unlisted).ok().flatten()).flatten();
+            statuses.extend(status);
+            status.is_some()
+        };
+        let reaped: Vec<Child> = children.running.extract_if(.., is_reaped).collect();
+        self.count(&children);
+        reaped.into_iter().zip(statuses).collect()
     }
 }
 
@@ -220,15 +274,29 @@ impl Onlooker {
         readiness::add(self.set.as_fd(), child.as_fd())
     }
 
+    /// Those whose ends the set does not tell of; none as a rule.
+    pub(crate) fn unheard(&self) -> Vec<Child> {
+        // ORDERING: Acquire, of the Release in `remember`.
+        if self.is_full.load(Acquire) == 0 { Vec::new() } else { self.children().clone() }
+    }
+
     /// Reaps those that have ended, if nobody did, and tells about each once.
     pub(crate) fn ended(&self) -> Vec<(Child, ExitStatus)> {
         let mut children = self.children();
-        let ended = ended(children.clone());
-        children.retain(|child| !ended.iter().any(|(other, _)| other.is(child)));
-        for (child, _) in &ended {
+        let places = ended(&children);
+        let mut told = Vec::new();
+        let mut place = 0;
+        children.retain(|child| {
+            place += 1;
+            let is_over = places.get(place - 1).is_some_and(|&is_over| is_over);
+            let Some(status) = is_over.then(|| child.status_now(Known::Over).ok().flatten()).flatten() else {
+                return true;
+            };
             let _ = readiness::remove(self.set.as_fd(), child.as_fd());
-        }
-        ended
+            told.push((child.clone(), status));
+            false
+        });
+        told
     }
 }
 
@@ -238,18 +306,14 @@ impl AsFd for Onlooker {
     }
 }
 
-/// Which of these have ended, and how; what is not reaped is reaped.
-fn ended(children: Vec<Child>) -> Vec<(Child, ExitStatus)> {
+/// Which of these have ended, by their places; empty if nobody has.
+fn ended(children: &[Child]) -> Vec<bool> {
     if children.is_empty() {
         return Vec::new();
     }
     let mut files: Vec<_> = children.iter().map(Child::pollfd).collect();
-    let now = Deadline::now();
-    if !matches!(readiness::wait_ready(&mut files, Some(now)), Ok(1..)) {
-        return Vec::new();
+    match readiness::wait_ready(&mut files, Some(Deadline::now())) {
+        Ok(1..) => files.iter().map(|file| file.revents != 0).collect(),
+        _ => Vec::new(),
     }
-    let ended = children.into_iter().zip(&files).filter(|(_, file)| file.revents != 0);
-    ended
-        .filter_map(|(child, _)| child.status_now(true).ok().flatten().map(|status| (child, status)))
-        .collect()
 }

@@ -11,7 +11,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{RefCell, UnsafeCell},
     fs::File,
     io::{self, Write},
     mem,
@@ -28,7 +28,7 @@ use crate::{
         PanicLocation,
         exit::PANICKED,
         gate::Ticket,
-        here::{self, Identity},
+        here::{self, Here},
         record::{Kind, Panic, Record},
         settings::{Prepared, Refused},
         watch::Watch,
@@ -55,43 +55,39 @@ pub(super) fn leave_refused(report: Option<&File>, (what, error): Refused) -> ! 
 
 /// What is to be done by a child before it is its user's.
 pub(super) struct Newborn {
-    /// None: they were made true before an exec.
-    pub(super) settings: Option<Prepared>,
-    /// The signals to be blocked, unless the settings say otherwise.
-    pub(super) mask: SigSet,
+    /// None: there are none, or they were made true before an exec.
+    pub(super) settings: Option<Box<Prepared>>,
     pub(super) watch: Option<Watch>,
-    pub(super) identity: Identity,
+    pub(super) page: Box<Here>,
     pub(super) report: Option<File>,
 }
 
 impl Newborn {
-    /// Does it, or leaves. `ticket` is for the gate, where it was not passed before. What it owns, the child keeps for
-    /// good: its environment lies there.
-    pub(super) fn begin(mut self, ticket: Option<&Ticket>, record: &Record) {
+    /// Does it, or leaves. `mask` is of the signals to be blocked, unless the settings say otherwise; `ticket` for the
+    /// gate, where it was not passed before. What it owns, the child keeps for good: its environment lies there.
+    pub(super) fn begin(mut self, mask: &mut SigSet, ticket: Option<&Ticket>, record: &Record) {
         if ticket.is_some_and(|ticket| !ticket.pass()) {
             fork::leave(REFUSED);
         }
-        if let Some(Err(refused)) = self.settings.as_mut().map(|settings| settings.apply(&mut self.mask)) {
+        if let Some(Err(refused)) = self.settings.as_mut().map(|settings| settings.apply(mask)) {
             leave_refused(self.report.as_ref(), refused);
         }
         // After the settings, since the kernel forgets the watch when the user changes.
-        match self.watch.map(|watch| watch.arm(&mut self.mask)) {
+        match self.watch.map(|watch| watch.arm(mask)) {
             None | Some(Ok(true)) => {}
             Some(Ok(false)) => fork::leave(REFUSED),
             Some(Err(error)) => {
                 let text = format!("the watch on the parent cannot be set: {error}");
-                if let Ok(identity) = record.identity() {
-                    let _ = record.write(identity, Kind::Unwritable, REFUSED, text.as_bytes());
-                }
+                let _ = record.write(Kind::Unwritable, REFUSED, text.as_bytes());
                 fork::leave(REFUSED);
             }
         }
-        here::be(Identity { pid: process::id(), ..self.identity });
+        here::be(self.page);
         if let Some(mut report) = self.report {
             let _ = report.write_all(&[0; REPORT]);
         }
         // A mask that libc made can be set.
-        let _ = newborn::set_mask(&self.mask);
+        let _ = newborn::set_mask(mask);
         mem::forget(self.settings);
     }
 }
@@ -117,23 +113,21 @@ pub(crate) fn encoded<T: Serialize>(value: T) -> Outcome {
 
 /// The rest of a child's life.
 pub(super) fn live(work: impl FnOnce() -> Outcome, record: &Record) -> ! {
-    let pid = process::id();
-    let identity = record.identity();
+    let pid = newborn::pid();
     remember_panics();
     let (kind, code, body) = run(work);
     // One that the closure forked has another page, with what it registered itself.
-    here::here().finalizers.run();
+    here::here().finalize();
     let _ = catch_unwind(|| {
         let _ = (io::stdout().flush(), io::stderr().flush());
     });
     // A process that the closure forked, and that came back here with it, has nothing to report.
     let mut code = code;
-    if pid == process::id()
-        && let Ok(identity) = identity
-        && let Err(error) = record.write(identity, kind, code, &body)
+    if pid == newborn::pid()
+        && let Err(error) = record.write(kind, code, &body)
     {
         code = UNSENT;
-        let _ = record.write(identity, Kind::Unwritable, code, error.to_string().as_bytes());
+        let _ = record.write(Kind::Unwritable, code, error.to_string().as_bytes());
     }
     fork::leave(code)
 }
@@ -163,17 +157,46 @@ fn remember_panics() {
     if thread::panicking() {
         return;
     }
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-        let location = info.location().map(|place| PanicLocation {
-            file: place.file().to_owned(),
-            line: place.line(),
-            column: place.column(),
-        });
-        let panic = Panic { message: text(info.payload()), location };
-        let _ = LAST.try_with(|last| last.replace(Some(panic)));
-        usual(info);
-    }));
+    // SAFETY: a newborn has one thread, which is here, and not within a hook; nobody writes to it later.
+    let place = unsafe { &mut *USUAL.0.get() };
+    if place.is_none() {
+        *place = Some(panic::take_hook());
+        panic::set_hook(Box::new(|info| {
+            note(info);
+            // SAFETY: written before this was a hook, and never since.
+            if let Some(usual) = unsafe { &*USUAL.0.get() } {
+                usual(info);
+            }
+        }));
+    } else {
+        // A child's child: the place is its parent's, whose hook it goes on with.
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            note(info);
+            usual(info);
+        }));
+    }
+}
+
+type Usual = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// What the parent's hook did, in a child whose parent is none. It lies here and not on the heap, since a child pays
+/// for every page that it is the first to write to.
+struct Place(UnsafeCell<Option<Usual>>);
+
+// SAFETY: written by the only thread that there is then, and only read by others.
+unsafe impl Sync for Place {}
+
+static USUAL: Place = Place(UnsafeCell::new(None));
+
+fn note(info: &PanicHookInfo<'_>) {
+    let location = info.location().map(|place| PanicLocation {
+        file: place.file().to_owned(),
+        line: place.line(),
+        column: place.column(),
+    });
+    let panic = Panic { message: text(info.payload()), location };
+    let _ = LAST.try_with(|last| last.replace(Some(panic)));
 }
 
 impl Panic {

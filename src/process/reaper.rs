@@ -43,7 +43,8 @@ pub struct Reaped {
 /// A descriptor that can be read while a child of this process has ended that it has not told about: for event loops.
 ///
 /// It tells about every child that ran when it was made, or was started later by whatever thread, once, whoever reaped
-/// it. It is a set of pidfds, so there is no signal in it, and no handler is installed for anybody.
+/// it. It is a set of pidfds, so there is no signal in it, and no handler is installed for anybody. A child that finds
+/// no place in the set (epoll(7), max_user_watches) is waited for by [`wait`](Reaper::wait), but not by the descriptor.
 ///
 /// # Examples
 /// ```standalone_crate
@@ -153,7 +154,10 @@ impl Reaper {
     }
 
     fn wait_until(&self, deadline: Option<Deadline>) -> io::Result<bool> {
-        Ok(readiness::wait_ready(&mut [readiness::readable(self.as_fd())], deadline)? > 0)
+        let unheard = self.onlooker.unheard();
+        let mut files = vec![readiness::readable(self.as_fd())];
+        files.extend(unheard.iter().map(Child::pollfd));
+        Ok(readiness::wait_ready(&mut files, deadline)? > 0)
     }
 }
 

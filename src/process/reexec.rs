@@ -31,6 +31,7 @@ use std::{
     },
 };
 
+use nix::sys::signal::SigSet;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -45,7 +46,7 @@ use crate::{
         Builder, Child, Function, Process,
         function::Registered,
         gate::ShutGate,
-        here::{self, Identity},
+        here::{self, Here, Identity},
         life::{self, Newborn, NoWayBack},
         order::{self, Order, Parcel},
         record::Record,
@@ -127,13 +128,14 @@ fn follow(parcel: Parcel) -> ! {
 pub(super) fn obey(order: Order) -> ! {
     let Order { function, argument, identity, watch, blocked, record, report, gate } = order;
     let report = report.map(|Descriptor(file)| File::from(file));
-    let Ok(mask) = newborn::mask_of(&blocked) else { fork::leave(life::REFUSED) };
+    let Ok(mut mask) = newborn::mask_of(&blocked) else { fork::leave(life::REFUSED) };
     let (ticket, settings) = gate.unzip();
     let settings = match settings.map(|settings| settings.prepare()).transpose() {
-        Ok(settings) => settings,
+        Ok(settings) => settings.map(Box::new),
         Err(refused) => life::leave_refused(report.as_ref(), refused),
     };
-    Newborn { settings, mask, watch, identity, report }.begin(ticket.as_ref(), &record);
+    let page = Here::of_a_newborn(identity);
+    Newborn { settings, watch, page, report }.begin(&mut mask, ticket.as_ref(), &record);
     life::live(
         || match Registered::find(&function) {
             Some(function) => function.run(&argument),
@@ -194,9 +196,10 @@ where
     let arguments =
         Arguments::new(arguments.collect::<Result<_, _>>().map_err(|error| refused("execv")(error.into()))?);
     let gate = ShutGate::new()?;
+    let mut mask = SigSet::empty();
     // SAFETY: until it begins anew or leaves, the child makes system calls alone, and uses words of shared memory.
-    match unsafe { fork::fork() }.map_err(refused("fork"))? {
-        Side::Child(mut mask) => {
+    match unsafe { fork::fork(&mut mask) }.map_err(refused("fork"))? {
+        Side::Child => {
             let _no_way_back = NoWayBack;
             if !gate.ticket().pass() {
                 fork::leave(life::REFUSED);

@@ -6,10 +6,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::SpawnError,
-    process::{Builder, Child, JoinError, Process, handle},
+    process::{Builder, Child, Context, Function, JoinError, Process, handle},
 };
 
 /// Where children are started that are joined before it ends. See [`scope`].
+///
+/// Those that are forked by it may borrow, as all that are forked may; the others are sent what they need.
 #[derive(Debug)]
 pub struct Scope {
     started: Mutex<Vec<Child>>,
@@ -103,9 +105,48 @@ impl Scope {
         T: Serialize + DeserializeOwned,
         F: FnOnce() -> T,
     {
-        let process = builder.spawn(closure)?;
+        builder.spawn(closure).map(|process| self.with(process))
+    }
+
+    /// Starts a child, as [`Context::start`] does, by whatever method, and whatever other threads there are. Its
+    /// argument is sent and not borrowed: a child that is no copy of this process has nothing of it to borrow.
+    ///
+    /// # Errors
+    /// As for [`Context::start`].
+    pub fn start<A, T>(
+        &self,
+        context: &Context,
+        function: &'static Function<A, T>,
+        argument: A,
+    ) -> Result<Process<T>, SpawnError>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+    {
+        self.start_with(context, Builder::default(), function, argument)
+    }
+
+    /// Starts a child, as [`Context::start_with`] does.
+    ///
+    /// # Errors
+    /// As for [`Context::start_with`].
+    pub fn start_with<A, T>(
+        &self,
+        context: &Context,
+        builder: Builder,
+        function: &'static Function<A, T>,
+        argument: A,
+    ) -> Result<Process<T>, SpawnError>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+    {
+        context.start_with(builder, function, argument).map(|process| self.with(process))
+    }
+
+    fn with<T>(&self, process: Process<T>) -> Process<T> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(process.child().clone());
-        Ok(process)
+        process
     }
 
     /// Waits for all, and then says who failed first.

@@ -296,16 +296,19 @@ fn serve(terms: Terms) -> Result<(), String> {
     }
     primitive::me();
     let tid = TidAddress::of_this_thread().map_err(failed("prctl(PR_GET_TID_ADDRESS)"))?;
+    let number = ptr::from_ref(&office.post.newborn).cast_mut().cast::<u32>();
+    // Its page is there from now on: what the kernel cannot write to it in a fork, it drops without a word.
+    // ORDERING: Relaxed, nothing is changed.
+    office.post.newborn.fetch_or(0, Relaxed);
     let answer = |number: i32| socket::send(socket.as_fd(), &number.to_le_bytes(), &[]);
     answer(0).map_err(failed("sendmsg"))?;
-    let number = ptr::from_ref(&office.post.newborn).cast_mut().cast::<u32>();
     while let Some(order) = next_order(socket.as_fd()) {
         let forked = order.and_then(|files| {
             // SAFETY: this process has one thread, and `number` is a word of shared memory that stays mapped.
             unsafe { fork::fork_for_parent(number, tid) }.map(|side| (side, files))
         });
         match forked {
-            Ok((Side::Child(_), files)) => {
+            Ok((Side::Child, files)) => {
                 primitive::after_fork_in_child();
                 drop(socket);
                 let _ = newborn::restore(libc::SIGINT, interrupt);

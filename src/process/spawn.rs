@@ -14,7 +14,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use nix::unistd::Pid;
+use nix::{sys::signal::SigSet, unistd::Pid};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     process::{
         Builder, Child, Process,
         gate::ShutGate,
-        here::{self, Identity},
+        here::{self, Here, Identity},
         hooks,
         life::{self, Newborn, NoWayBack, REPORT},
         record::Record,
@@ -129,33 +129,39 @@ where
 {
     here::here().reap();
     let Builder { name, daemon, outlive_parent, on_drop, settings } = builder;
-    let plain = settings.is_plain();
-    let settings = settings.prepare().map_err(setting)?;
-    let (departure, report) = Departure::new(here::here().next(name, daemon, false), !plain)?;
+    let settings =
+        if settings.is_plain() { None } else { Some(Box::new(settings.prepare().map_err(setting)?)) };
+    let (departure, report) = Departure::new(here::here().next(name, daemon, false), settings.is_some())?;
+    let page = Here::of_a_child(departure.identity.clone());
     let watch = (!outlive_parent || departure.identity.daemon).then(Watch::on_this_process);
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     // What cannot be written now is the next print's trouble.
     let _ = (out.flush(), err.flush());
     let gate = ShutGate::new()?;
     let hooks = hooks::held();
+    let mut mask = SigSet::empty();
     // SAFETY: one thread, or as the caller vouches.
-    match unsafe { fork::fork() }.map_err(refused("fork"))? {
-        Side::Child(mask) => {
+    match unsafe { fork::fork(&mut mask) }.map_err(refused("fork"))? {
+        Side::Child => {
             let _no_way_back = NoWayBack;
-            let copy = hooks.clone();
+            let copy = if hooks.is_empty() { Vec::new() } else { hooks.clone() };
             drop((out, err, hooks));
-            let Departure { record, identity, .. } = departure;
-            let (settings, report) = (Some(settings), report.map(Into::into));
-            Newborn { settings, mask, watch, identity, report }.begin(Some(gate.ticket()), &record);
+            if settings.is_none() {
+                // A child that keeps its parent's input for want of /dev/null is worse off, but not lost.
+                let _ = fork::empty_stdin();
+            }
+            let record = &departure.record;
+            let report = report.map(Into::into);
+            Newborn { settings, watch, page, report }.begin(&mut mask, Some(gate.ticket()), record);
             let work = || {
                 copy.iter().for_each(|hook| hook());
                 life::encoded(closure())
             };
-            life::live(work, &record)
+            life::live(work, record)
         }
         Side::Parent(pid) => {
             drop((out, err, hooks));
-            drop(report);
+            drop((report, settings, page));
             let child = departure.see_through(pid, gate, Silence::IsAChilds)?;
             let process = Process::new(child, on_drop);
             drop(closure); // here, so that its panic finds the handle made
@@ -198,6 +204,7 @@ impl Departure {
                 return Err(SpawnError::Os { call: "pidfd_open", source });
             }
         };
+        self.record.is_spent(false);
         let child = Child::new(pid, pidfd, self.record, self.identity);
         here::here().remember(&child);
         gate.open();
@@ -242,7 +249,9 @@ fn hear(mut report: PipeReader, child: &Child, silence: Silence) -> Result<(), S
         return Ok(());
     }
     // It leaves at once, and is reaped later if it cannot be now.
-    let _ = child.wait();
+    if child.wait().is_ok() {
+        child.record().is_spent(true);
+    }
     let [what, code @ ..] = said;
     Err(setting((what - 1, io::Error::from_raw_os_error(i32::from_le_bytes(code)))))
 }

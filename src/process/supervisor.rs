@@ -8,7 +8,9 @@
 //! | done    | it ended well                            | nothing                                                   |
 //!
 //! The supervisor waits for the ends of all that run, for the time when the next is due, and for the signals that tell
-//! it to drain. It holds nothing in shared memory: when it is killed, its children end with it, as all children do.
+//! it to drain. While it drains it waits for the ends, for the end of the grace, and for another such signal, which is
+//! the end of the grace too: who signals twice is in a hurry. It holds nothing in shared memory: when it is killed,
+//! its children end with it, as all children do.
 
 use std::{
     collections::VecDeque,
@@ -121,8 +123,9 @@ impl From<io::Error> for SuperviseError {
 /// all are ended and the supervisor gives up.
 ///
 /// On SIGTERM or SIGINT it drains: all children get SIGTERM, and those that are still there after the grace, 5 seconds
-/// unless it is told another, SIGKILL. Children are in process groups of their own, so a Ctrl-C reaches the supervisor
-/// alone. When the supervisor's process is killed, they end with it.
+/// unless it is told another, SIGKILL. A second signal ends the grace at once: SIGKILL for all. Children are in
+/// process groups of their own, so a Ctrl-C reaches the supervisor alone. When the supervisor's process is killed,
+/// they end with it.
 ///
 /// # Examples
 /// ```standalone_crate
@@ -243,7 +246,11 @@ impl<'a> Supervisor<'a> {
         let came_to = self.look_after(&signals);
         // Whoever is left, after a failure too, or when a panic of `start` has come by.
         if !matches!(came_to, Ok(Supervised::Done)) {
-            self.drain(0)?;
+            self.drain(0, Some(&signals))?;
+        }
+        if matches!(came_to, Ok(Supervised::Drained)) {
+            // What came during the drain has had its say.
+            readiness::drain(signals.file.as_fd())?;
         }
         came_to
     }
@@ -304,7 +311,8 @@ impl<'a> Supervisor<'a> {
     /// Has a member that failed started again later, and those that the strategy takes along.
     fn put_off(&mut self, place: usize, now: Instant) -> Result<(), SuperviseError> {
         if self.strategy == Strategy::RestForOne {
-            self.drain(place + 1)?;
+            // A signal that comes meanwhile begins the great drain after this one.
+            self.drain(place + 1, None)?;
         }
         let (first, longest) = self.pauses;
         let member = &mut self.members[place];
@@ -342,9 +350,9 @@ impl<'a> Supervisor<'a> {
         Ok(true)
     }
 
-    /// Ends all from that place on: SIGTERM, the last one first; and SIGKILL for who is there after the grace. They are
-    /// due again.
-    fn drain(&mut self, from: usize) -> Result<(), SuperviseError> {
+    /// Ends all from that place on: SIGTERM, the last one first; and SIGKILL for who is there after the grace, which
+    /// ends when another of the signals comes. They are due again.
+    fn drain(&mut self, from: usize, signals: Option<&Signals>) -> Result<(), SuperviseError> {
         let running = self.members[from..].iter_mut().rev();
         let running: Vec<_> =
             running.filter(|member| member.runs_here()).map(|member| &mut member.state).collect();
@@ -357,7 +365,7 @@ impl<'a> Supervisor<'a> {
         let limit = Deadline::after(self.grace);
         for state in running {
             let State::Running(child) = &*state else { continue };
-            if child.wait_deadline(limit)?.is_none() {
+            if !ends_in_time(child, limit, signals)? {
                 refused = child.kill().err().or(refused);
                 child.wait()?;
             }
@@ -381,8 +389,17 @@ impl fmt::Debug for Supervisor<'_> {
 impl Drop for Supervisor<'_> {
     /// Ends whoever is left: after a panic in a start.
     fn drop(&mut self) {
-        let _ = self.drain(0);
+        let _ = self.drain(0, None);
     }
+}
+
+/// Whether the child ends before the limit, and before another signal comes; which stays there to be seen again.
+fn ends_in_time(child: &Child, limit: Deadline, signals: Option<&Signals>) -> io::Result<bool> {
+    let mut files = vec![child.pollfd()];
+    files.extend(signals.map(|signals| readiness::readable(signals.file.as_fd())));
+    readiness::wait_ready(&mut files, Some(limit))?;
+    let limit = if files[0].revents == 0 { Deadline::now() } else { limit };
+    Ok(child.wait_deadline(limit)?.is_some())
 }
 
 /// SIGTERM and SIGINT, blocked in this thread as long as this lives.

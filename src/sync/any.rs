@@ -191,16 +191,22 @@ fn wait_until(sources: &[&dyn Source], deadline: Option<Deadline>) -> Result<Vec
         // Before we look: what comes until then is found.
         let expired = deadline.is_some_and(|deadline| deadline.has_passed());
         let mut watch = Watch::default();
-        let mut ready = Vec::new();
+        let (mut ready, mut refused) = (Vec::new(), None);
         for (place, (source, began)) in sources.iter().zip(&mut began).enumerate() {
             watch.asked = place;
-            if source.look(began, &mut watch).unwrap_or(true) {
-                ready.push(place);
+            match source.look(began, &mut watch) {
+                Ok(true) => ready.push(place),
+                Ok(false) => {}
+                // For want of a descriptor, or of a place in a set: it cannot be waited for, and is not ready.
+                Err(source) => refused = Some(WaitAnyError::Os { call: "epoll_ctl", source }),
             }
         }
         watch.poll(&mut ready).map_err(|source| WaitAnyError::Os { call: "ppoll", source })?;
         if !ready.is_empty() {
             return Ok(ready);
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         if expired {
             return Err(WaitAnyError::TimedOut);

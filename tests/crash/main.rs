@@ -49,6 +49,8 @@ mod pool;
 #[cfg(target_arch = "x86_64")]
 mod post;
 #[cfg(target_arch = "x86_64")]
+mod process;
+#[cfg(target_arch = "x86_64")]
 mod queue;
 #[cfg(target_arch = "x86_64")]
 mod rlock;
@@ -69,6 +71,7 @@ mod value;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {
+    pshared::init();
     run::main()
 }
 

@@ -163,6 +163,7 @@ mod hunting {
         caught_by(Mutant::DeathUnrung, &["Pool worker: gives a result, parent asleep"]),
         caught_by(Mutant::DeadKeepTasks, &["Pool worker: gives a result, takes the next"]),
         caught_by(Mutant::TaskUntold, &["Pool worker: woken for a task, another asleep"]),
+        caught_by(Mutant::GateFreedUnopened, &["Process::spawn, join: a child that ends with it"]),
         caught_by(Mutant::VersionBeforeBytes, &["Value::update: reader"]),
     ];
 

@@ -13,7 +13,7 @@ use pshared::Lock;
 use crate::{
     any, barrier, channel,
     company::{LIMIT, Process, asleep, keep_news},
-    condition, event, lanes, lock, mutants, peers, pipe, pool, queue, rlock, rwlock,
+    condition, event, lanes, lock, mutants, peers, pipe, pool, process, queue, rlock, rwlock,
     scenario::{Effort, Kind, Scenario, Tally},
     semaphore, tasks, trace, value,
 };
@@ -36,6 +36,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(peers::scenarios());
     all.extend(any::scenarios());
     all.extend(pool::scenarios());
+    all.extend(process::scenarios());
     all
 }
 

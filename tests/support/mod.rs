@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses a part")]
 
+pub mod lives;
 pub mod locks;
 pub mod page;
 pub mod random;
@@ -13,6 +14,7 @@ pub mod random;
 use std::{
     fs,
     io::{Write, stderr, stdout},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     thread,
@@ -97,6 +99,62 @@ pub fn needs_chosen_pids() -> Result<(), String> {
         let number_one = || choose_next_pid(300).is_ok() && fork_child(|| ()).pid().as_raw() == 300;
         unshare_pids().is_ok() && succeeds(number_one)
     })
+}
+
+/// From now on, in this thread and its children, these system calls end in `action`.
+pub fn forbid(calls: &[libc::c_long], action: u32) {
+    let filter = filter(calls, action);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: a complete program that outlives the calls, for this thread alone.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
+    }
+}
+
+/// The same, but each of these calls of this thread is told to whoever has the descriptor, and waits for an answer.
+pub fn ask_before(calls: &[libc::c_long]) -> OwnedFd {
+    let filter = filter(calls, libc::SECCOMP_RET_USER_NOTIF);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: as for `forbid`; the descriptor is new and nobody else's.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let (set, listen) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+        let listener = libc::syscall(libc::SYS_seccomp, set, listen, &raw const program);
+        assert!(listener >= 0, "seccomp: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(listener as i32)
+    }
+}
+
+/// Answers the next question of [`ask_before`]: the call goes on, or ends with that error.
+pub fn answer(listener: &OwnedFd, error: Option<i32>) {
+    const RECEIVE: u32 = 3 << 30 | (size_of::<libc::seccomp_notif>() as u32) << 16 | 0x21 << 8;
+    const SEND: u32 = 3 << 30 | (size_of::<libc::seccomp_notif_resp>() as u32) << 16 | 0x21 << 8 | 1;
+    // SAFETY: all-zero structs are valid ones; they are ours to write to and of the sizes that the numbers name.
+    unsafe {
+        let mut question: libc::seccomp_notif = std::mem::zeroed();
+        let asked = libc::ioctl(listener.as_raw_fd(), RECEIVE as libc::Ioctl, &raw mut question);
+        assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+        let mut said: libc::seccomp_notif_resp = std::mem::zeroed();
+        said.id = question.id;
+        match error {
+            Some(error) => said.error = -error,
+            None => said.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        }
+        assert_eq!(libc::ioctl(listener.as_raw_fd(), SEND as libc::Ioctl, &raw mut said), 0);
+    }
+}
+
+/// A program for seccomp(2): these calls end in `action`, and no others.
+fn filter(calls: &[libc::c_long], action: u32) -> Vec<libc::sock_filter> {
+    let op = |code: u32, jt: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf: 0, k };
+    let mut filter = vec![op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (i, &call) in calls.iter().enumerate() {
+        filter.push(op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (calls.len() - i) as u8, call as u32));
+    }
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, action));
+    filter
 }
 
 fn tried(need: &str, attempt: impl FnOnce() -> bool) -> Result<(), String> {
@@ -196,11 +254,13 @@ fn run(test: fn()) -> ! {
     unsafe { libc::_exit(if passed { 0 } else { 1 }) }
 }
 
-/// The descriptors of the thread's arena, which live as long as the thread.
+/// The descriptors that the crate keeps: the thread's arena, as long as the thread lives, and the memfd that waits for
+/// the next child's value.
 fn arenas() -> usize {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return 0 };
-    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    links.filter(|link| link.to_string_lossy().contains("memfd:pshared")).count().min(1)
+    let links: Vec<_> = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    let kept = ["/memfd:pshared (deleted)", "/memfd:pshared-result (deleted)"];
+    kept.into_iter().filter(|name| links.iter().any(|link| link.as_os_str() == *name)).count()
 }
 
 /// How many descriptors this process has open.

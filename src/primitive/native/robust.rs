@@ -199,6 +199,14 @@ pub(crate) fn forks() -> u32 {
     FORKS.load(Relaxed)
 }
 
+/// Who forked this process by libc, if anybody did: its number, then.
+pub(crate) fn forker() -> u32 {
+    FORKER.load(Relaxed)
+}
+
+/// See [`forker`]; written before each fork.
+static FORKER: AtomicU32 = AtomicU32::new(0);
+
 /// Whether a thread of this process has, or had, this [`identity`](Me::identity); and not one of a process that this
 /// one was forked from.
 #[inline]
@@ -341,6 +349,8 @@ fn register() -> Me {
 /// Both go on with the same number.
 extern "C" fn before_fork() {
     FORKS.fetch_add(1, Relaxed);
+    // SAFETY: no arguments, no failure.
+    FORKER.store(unsafe { libc::getpid() } as u32, Relaxed);
 }
 
 /// The child has another signature; its thread has another TID, owns none of the parent's locks, and an empty list.
