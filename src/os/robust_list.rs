@@ -9,11 +9,11 @@
 //! fixed distance that the head names ([`WORD_TO_ENTRY`]). This is libc's own shape: it writes the `prev` of ours
 //! when it links a mutex after us, and we write its.
 //!
-//! Sources: get_robust_list(2), kernel/futex/core.c (exit_robust_list), the robust futex ABI document.
+//! Sources: get_robust_list(2), kernel/futex/core.c (exit_robust_list), the robust futex ABI document, uname(2).
 
 use std::{io, ptr, sync::OnceLock, thread, time::Duration};
 
-use nix::libc;
+use nix::{libc, sys::utsname::uname};
 
 use crate::os::{
     clock::Deadline,
@@ -103,11 +103,28 @@ fn register_by_libc() {
 /// Whether this kernel wakes a sleeper of a pending word that nobody owns (Linux 6.2, and backports): without it a
 /// death between a release and the next sleeper's turn can leave that sleeper asleep, and waits are cut in slices.
 ///
-/// Asked once per program, by the death of a thread: 0.1 ms. Forked children inherit the answer.
+/// Known by the kernel's version, or else seen once per program at the death of a thread: 0.1 ms, and libc takes no
+/// short cuts any more that a program with one thread can: a fork then costs it twenty pages more. Forked children
+/// inherit the answer.
 pub(crate) fn wakes_for_free_pending_word() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| is_of_version() || has_been_seen())
+}
+
+fn is_of_version() -> bool {
+    let release = |name: &nix::sys::utsname::UtsName| version(name.release().to_str()?);
+    uname().is_ok_and(|name| name.sysname() == "Linux" && release(&name).is_some_and(|found| found >= (6, 2)))
+}
+
+/// The first two numbers of a release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn has_been_seen() -> bool {
     // A signal handler can spoil a try.
-    *ANSWER.get_or_init(|| (0..3).find_map(|_| probe().unwrap_or(Some(false))).unwrap_or(false))
+    (0..3).find_map(|_| probe().unwrap_or(Some(false))).unwrap_or(false)
 }
 
 /// The calling thread sleeps; another moves it onto a free word with WAITERS, names that word as pending, and ends.
@@ -162,5 +179,22 @@ mod tests {
     fn the_probe_ends_whatever_the_kernel() {
         // Old kernels say false; none hangs or fails.
         let _ = probe().unwrap();
+    }
+
+    #[test]
+    fn the_kernel_does_what_its_version_says() {
+        // An older kernel may have it, too.
+        assert!(has_been_seen() || !is_of_version());
+    }
+
+    #[test]
+    fn versions_are_read_as_kernels_write_them() {
+        let read =
+            ["6.2.0", "6.18.5-amd64", "5.15.0-91-generic", "6.1", "10.0-rc1", "7", "", "x.6.2"].map(version);
+        let none = None;
+        assert_eq!(
+            read,
+            [Some((6, 2)), Some((6, 18)), Some((5, 15)), Some((6, 1)), Some((10, 0)), none, none, none]
+        );
     }
 }
