@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             a_queue_that_is_closed_or_disconnected_is_ready,
             a_channel_is_ready_for_a_message_and_for_its_end,
             an_unclaimed_receiver_is_ready,
-            a_channel_is_calm_again_after_waits_for_any,
+            waits_for_a_channel_and_bursts_take_turns,
             a_connection_greets_without_being_ready,
             the_end_of_a_connection_is_ready,
             an_end_that_is_anothers_is_ready,
@@ -480,8 +480,8 @@ fn an_unclaimed_receiver_is_ready() {
     assert_eq!(wait_any(&[&receiver]).unwrap(), [0]);
 }
 
-fn a_channel_is_calm_again_after_waits_for_any() {
-    // Sleeps in a wait for any make commits careful; a flow of messages makes them careless; and again.
+fn waits_for_a_channel_and_bursts_take_turns() {
+    // A sleep makes commits careful, and a burst makes them careless: no message is slept through by the way.
     let (mut sender, mut receiver) = Channel::new(1024).plain::<u64>().unwrap();
     let waiter = fork_child(|| {
         receiver.claim().unwrap();

@@ -104,7 +104,7 @@ fn register_by_libc() {
 /// death between a release and the next sleeper's turn can leave that sleeper asleep, and waits are cut in slices.
 ///
 /// Known by the kernel's version, or else seen once per program at the death of a thread: 0.1 ms, and libc takes no
-/// short cuts any more that a program with one thread can: a fork then costs it twenty pages more. Forked children
+/// short cuts any more that a program with one thread can: a start then costs it seventeen pages more. Forked children
 /// inherit the answer.
 pub(crate) fn wakes_for_free_pending_word() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();

@@ -40,7 +40,7 @@ pub(crate) const SPINS: u32 = 0;
 pub(crate) struct Spins;
 
 impl Spins {
-    pub(crate) fn new() -> Spins {
+    pub(crate) fn new(_deadline: Option<Deadline>) -> Spins {
         Spins
     }
 

@@ -92,7 +92,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
             let rest = &unsent.values[unsent.sent..];
             let rest = &rest[..rest.len().min(MAX_COMMIT as usize)];
             let at_once =
-                C::LONGEST.is_some_and(|len| len <= limit) && C::append_all(rest, &mut batch, CHUNK);
+                C::Landing::FIXED.is_some_and(|len| len <= limit) && C::append_all(rest, &mut batch, CHUNK);
             for value in rest.iter().filter(|_| !at_once) {
                 match frame::append(&mut batch, limit, |bytes| C::append(value, bytes)) {
                     Ok(Ok(())) if batch.len() < CHUNK => continue,

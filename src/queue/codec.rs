@@ -33,9 +33,6 @@ pub trait Codec<T>: sealed::Sealed {
     /// The length of the shortest message.
     #[doc(hidden)]
     const SHORTEST: usize;
-    /// The length of the longest message, if there is one.
-    #[doc(hidden)]
-    const LONGEST: Option<usize>;
     /// Appends the bytes of `value`; if that fails, or panics, perhaps some of them.
     #[doc(hidden)]
     fn append(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError>;
@@ -165,7 +162,6 @@ impl Extend<u8> for Behind<'_> {
 impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
     type Landing = Vec<u8>;
     const SHORTEST: usize = 0;
-    const LONGEST: Option<usize> = None;
 
     fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
         let bytes = postcard::to_extend(value, borrow_scratch()).map_err(failed)?;
@@ -196,7 +192,6 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
 impl Codec<Vec<u8>> for Bytes {
     type Landing = Vec<u8>;
     const SHORTEST: usize = 0;
-    const LONGEST: Option<usize> = None;
 
     fn encode<R>(value: &Vec<u8>, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
         Ok(send(value))
@@ -246,7 +241,6 @@ impl<T: Plain> Landing for PlainLanding<T> {
 impl<T: Plain> Codec<T> for PlainData {
     type Landing = PlainLanding<T>;
     const SHORTEST: usize = size_of::<T>();
-    const LONGEST: Option<usize> = Some(size_of::<T>());
 
     #[inline]
     fn encode<R>(value: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {

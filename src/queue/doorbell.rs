@@ -145,7 +145,7 @@ impl Doorbell {
         also: Option<(&Doorbell, Reading)>,
         deadline: Option<Deadline>,
     ) -> Wake {
-        if self.changes_soon(seen, also) {
+        if self.changes_soon(seen, also, deadline) {
             return Wake::Changed;
         }
         if mutant(Mutant::BellBeside) {
@@ -168,8 +168,13 @@ impl Doorbell {
     }
 
     /// Looks for a little while whether the word changes, or the other one.
-    pub(crate) fn changes_soon(&self, seen: Reading, also: Option<(&Doorbell, Reading)>) -> bool {
-        let mut spins = Spins::new();
+    pub(crate) fn changes_soon(
+        &self,
+        seen: Reading,
+        also: Option<(&Doorbell, Reading)>,
+        deadline: Option<Deadline>,
+    ) -> bool {
+        let mut spins = Spins::new(deadline);
         while spins.turn() {
             // ORDERING: Relaxed, a hint; the caller reads again.
             let also_changed = also.is_some_and(|(other, reading)| other.word.load(Relaxed) != reading.0);

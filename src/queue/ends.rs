@@ -215,7 +215,7 @@ impl RawQueue {
         deadline: Option<Deadline>,
     ) -> Option<Wake> {
         let Some(others) = others else { return Some(bell.sleep(seen, also, deadline)) };
-        if bell.changes_soon(seen, also) {
+        if bell.changes_soon(seen, also, deadline) {
             return Some(Wake::Changed);
         }
         let watched = match others.watch() {

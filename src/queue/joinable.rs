@@ -13,7 +13,7 @@ use crate::{
     queue::{
         capacity::Capacity,
         codec::{Codec, PlainData, Scratch, Serde},
-        ends::{NotReceived, RawQueue},
+        ends::{Landing, NotReceived, RawQueue},
         queue::send,
         task::{DeadLetter, Held, Task},
         tasks::{Limits, NotGiven, RawTasks},
@@ -106,7 +106,7 @@ impl JoinableBuilder {
         Limits {
             takers: self.takers,
             letters: self.letters,
-            longest: C::LONGEST.or(self.longest).unwrap_or(1024).max(1),
+            longest: C::Landing::FIXED.or(self.longest).unwrap_or(1024).max(1),
             deliveries: self.deliveries.max(1),
         }
     }

@@ -349,7 +349,7 @@ impl<const SENDS: bool> Side<SENDS> {
     /// Waits until the other end has moved, as long as `patience` lasts.
     #[cold]
     fn wait(&mut self, patience: Patience) -> Result<(), Hindrance> {
-        if !matches!(patience, Patience::None) && self.moves_soon() && self.look()? {
+        if !matches!(patience, Patience::None) && self.moves_soon(patience.deadline()) && self.look()? {
             return Ok(());
         }
         let mut expired = false;
@@ -397,9 +397,9 @@ impl<const SENDS: bool> Side<SENDS> {
     }
 
     /// Looks for a little while whether the other end moves.
-    fn moves_soon(&self) -> bool {
+    fn moves_soon(&self, deadline: Option<Deadline>) -> bool {
         let (theirs, seen) = (self.theirs(), self.other.pack());
-        let mut spins = Spins::new();
+        let mut spins = Spins::new(deadline);
         while spins.turn() {
             // ORDERING: Relaxed, a hint; the caller looks again.
             if theirs.place.load(Relaxed) != seen {
@@ -553,6 +553,21 @@ mod tests {
             for _ in 0..20 {
                 let _ = sender.send::<Landing>(&[1; 24], Patience::None);
             }
+        }
+    }
+
+    #[test]
+    fn commits_are_careless_again_when_nobody_sleeps_for_long() {
+        let (mut sender, mut receiver) = channel(64);
+        let passes = |sender: &mut RawSender, receiver: &mut RawReceiver| {
+            sender.send::<Vec<u8>>(&[1; 8], Patience::None).unwrap();
+            received(receiver).unwrap();
+        };
+        for _ in 0..3 {
+            (0..CALM + 1).for_each(|_| passes(&mut sender, &mut receiver));
+            assert_eq!(sender.mine().claim.is_careful(), !sender.fences);
+            // As who waits for several things does, again and again.
+            assert!(receiver.watch().is_some() && sender.mine().claim.is_careful());
         }
     }
 

@@ -390,7 +390,7 @@ impl RawTasks {
             Some(_) if is_closed && (count == 0 || mine > 0) => return Err(NotReceived::Closed.into()),
             None if count == 0 => return Err(NotGiven::TooMany(mine)),
             _ if tries => return Err(NotReceived::Empty.into()),
-            Some(tail) if !is_closed && self.queue.tail_bell().changes_soon(tail, None) => {
+            Some(tail) if !is_closed && self.queue.tail_bell().changes_soon(tail, None, deadline) => {
                 return Ok(Wake::Changed);
             }
             Some(tail) if !is_closed => match self.queue.tail_bell().announce(tail) {

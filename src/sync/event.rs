@@ -149,7 +149,7 @@ impl RawEvent {
         let began = self.word.load(Acquire);
         let is_over = |seen: u32| seen & SET != 0 || (seen ^ began) >= GENERATION;
         let mut seen = began;
-        let mut spins = Spins::new();
+        let mut spins = Spins::new(deadline);
         let mut expired = false;
         loop {
             if is_over(seen) {

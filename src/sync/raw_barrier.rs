@@ -310,7 +310,7 @@ impl<'a> Meeting<'a> {
         deadline: Option<Deadline>,
     ) -> Result<usize, BarrierError> {
         let mut expired = false;
-        let mut spins = Spins::new();
+        let mut spins = Spins::new(deadline);
         loop {
             let seen = self.look();
             if seen.round() != came.round() {

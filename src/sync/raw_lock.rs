@@ -79,7 +79,7 @@ pub(crate) enum Patience {
 impl Patience {
     pub(crate) const FOREVER: Patience = Patience::Until(None);
 
-    pub(super) fn deadline(self) -> Option<Deadline> {
+    pub(crate) fn deadline(self) -> Option<Deadline> {
         match self {
             Patience::None => None,
             Patience::Until(deadline) => deadline,

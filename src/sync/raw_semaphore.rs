@@ -413,7 +413,7 @@ impl RawSemaphore {
         deadline: Option<Deadline>,
         take: impl Fn(Who) -> Result<Option<T>, NotAcquired>,
     ) -> Result<T, NotAcquired> {
-        let mut spins = Spins::new();
+        let mut spins = Spins::new(deadline);
         let mut expired = false;
         loop {
             // ORDERING(guards): Acquire, so that we see the slots of the guards that are counted, SLEEPER being set.

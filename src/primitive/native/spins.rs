@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 
-use super::{SPINS, spin_hint};
+use super::{Deadline, SPINS, spin_hint};
 
 /// The longest look, in turns.
 const LONG: u32 = 2_000;
@@ -34,13 +34,27 @@ thread_local! {
 
 /// One wait's turns. Dropped before they are used up, they were worth while.
 pub(crate) struct Spins {
-    all: u32,
+    deadline: Option<Deadline>,
+    /// None before the first turn: nothing is learned from who need not wait.
+    all: Option<u32>,
     left: u32,
 }
 
 impl Spins {
-    pub(crate) fn new() -> Spins {
-        let all = LEARNED.with(|learned| match (learned.turns.get(), learned.pause.get()) {
+    /// For a wait until `deadline`.
+    #[inline]
+    pub(crate) fn new(deadline: Option<Deadline>) -> Spins {
+        Spins { deadline, all: None, left: 0 }
+    }
+
+    /// Who waits for nothing does not look again.
+    #[cold]
+    fn begin(&mut self) {
+        if self.deadline.is_some_and(|deadline| deadline.has_passed()) {
+            self.all = Some(0);
+            return;
+        }
+        self.left = LEARNED.with(|learned| match (learned.turns.get(), learned.pause.get()) {
             (0, 0) => LONG,
             (0, pause) => {
                 learned.pause.set(pause - 1);
@@ -48,12 +62,15 @@ impl Spins {
             }
             (turns, _) => turns,
         });
-        Spins { all, left: all }
+        self.all = Some(self.left);
     }
 
     /// Pauses for a moment; false if there has been enough of that.
     #[inline]
     pub(crate) fn turn(&mut self) -> bool {
+        if self.all.is_none() {
+            self.begin();
+        }
         if self.left == 0 {
             return false;
         }
@@ -68,27 +85,30 @@ impl Spins {
 
     #[cold]
     fn in_vain(&self) {
+        let all = self.all.unwrap_or(0);
         LEARNED.with(|learned| match learned.turns.get() {
             0 => {
                 let pauses = (2 * learned.pauses.get()).min(LAST);
                 learned.pauses.set(pauses);
                 learned.pause.set(pauses);
             }
-            _ if self.all / 2 < SHORT => {
+            _ if all / 2 < SHORT => {
                 learned.turns.set(0);
                 learned.pause.set(learned.pauses.get());
             }
-            _ => learned.turns.set(self.all / 2),
+            _ => learned.turns.set(all / 2),
         });
     }
 }
 
 impl Drop for Spins {
+    #[inline]
     fn drop(&mut self) {
-        let took = self.all - self.left;
-        if self.left > 0 && took > 0 {
+        if let Some(all) = self.all
+            && self.left > 0
+        {
             LEARNED.with(|learned| {
-                learned.turns.set((2 * took + SPINS).min(LONG));
+                learned.turns.set((2 * (all - self.left) + SPINS).min(LONG));
                 learned.pauses.set(FIRST);
             });
         }
@@ -101,7 +121,7 @@ mod tests {
 
     /// Turns until there has been enough; or until something is found.
     fn wait(found_after: Option<u32>) -> u32 {
-        let mut spins = Spins::new();
+        let mut spins = Spins::new(None);
         let mut turns = 0;
         while Some(turns) != found_after && spins.turn() {
             turns += 1;
@@ -116,6 +136,16 @@ mod tests {
         assert!(looks[3..].iter().all(|&turns| turns == LONG - 1));
         // 16, 32, 64 ... 4,096 waits lie between them.
         assert_eq!(looks.len(), 3 + 9 + 2);
+    }
+
+    #[test]
+    fn who_does_not_wait_learns_nothing() {
+        for _ in 0..10 {
+            assert_eq!(wait(Some(0)), 0);
+            let mut spins = Spins::new(Some(Deadline::now()));
+            assert!(!spins.turn() && !spins.turn());
+        }
+        assert_eq!(wait(None), SPINS - 1);
     }
 
     #[test]
