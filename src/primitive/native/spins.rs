@@ -117,10 +117,10 @@ impl Drop for Spins {
 
 /// Looks at a lock that another holds, before a sleep.
 ///
-/// Each look takes the line of the lock's word from its holder, who wants it back at once. So the looks come after 1, 2,
-/// 4, ... pauses: a holder who comes back again and again does so undisturbed, and takes turns with others by the dozen.
-/// All of them last about as long as a sleep and a wake. (Two processes with an empty section: 31 ns a turn with a look
-/// after every pause, 10 ns so; with 100 ns inside 600 ns and 140 ns, most of it for sleeps that came too soon.)
+/// Each look takes the line of the lock's word from its holder, who wants it back at once. So the looks come after 1,
+/// 2, 4, ... pauses: a holder who comes back again and again does so undisturbed, and takes turns by the dozen. All of
+/// them last about as long as a sleep and a wake. (Two processes with an empty section: 31 ns a turn with a look after
+/// every pause, 10 ns so; with 100 ns inside 600 ns and 140 ns, most of it for sleeps that came too soon.)
 pub(crate) struct Backoff {
     deadline: Option<Deadline>,
     left: u32,
