@@ -255,7 +255,7 @@ impl Board {
     #[inline]
     pub(super) fn used(&self) -> usize {
         // ORDERING: Relaxed: who looks behind a fence of B3 sees it with READY; who was told of a claim, with that.
-        self.hall.used.load(Relaxed) as usize
+        (self.hall.used.load(Relaxed) as usize).min(self.slots)
     }
 
     /// A slot's state. What it speaks of may be read.
@@ -296,14 +296,14 @@ impl Board {
         // ORDERING: Relaxed, only the parent writes it, one thread at a time.
         let tail = self.hall.tail.0.load(Relaxed);
         for (place, &slot) in slots.iter().enumerate() {
-            let position = (tail + place as u64) % self.slots as u64;
+            let position = tail.wrapping_add(place as u64) % self.slots as u64;
             self.queue.at(position as usize).store(slot as u64, Relaxed);
             if slot >= self.used() {
                 self.hall.used.store(slot as u32 + 1, Relaxed);
             }
         }
         // ORDERING(publishing): Release.
-        self.hall.tail.0.store(tail + slots.len() as u64, Release);
+        self.hall.tail.0.store(tail.wrapping_add(slots.len() as u64), Release);
         // ORDERING(sleeping): a full fence, between READY and the look at the bits.
         fence(SeqCst);
         if !mutant(Mutant::TaskUntold) {
@@ -397,10 +397,12 @@ impl Board {
         // ORDERING: Relaxed, a hint.
         let mut head = self.hall.head.0.load(Relaxed);
         while head < tail {
-            let share = (tail - head) / (4 * u64::from(self.hall.workers.load(Relaxed).max(1)));
-            let end = head + share.clamp(1, LONGEST_RUN);
+            // The queue holds so many, and no more are looked at, whatever head and tail say.
+            let first = head.max(tail.saturating_sub(self.slots as u64));
+            let share = (tail - first) / (4 * u64::from(self.hall.workers.load(Relaxed).max(1)));
+            let end = first + share.clamp(1, LONGEST_RUN);
             match self.hall.head.0.compare_exchange(head, end, Relaxed, Relaxed) {
-                Ok(_) => return Some(Run { next: head, end }),
+                Ok(_) => return Some(Run { next: first, end }),
                 Err(now) => head = now,
             }
         }
@@ -574,5 +576,20 @@ impl Board {
     pub(super) fn ring(&self) {
         // ORDERING(ringing): the kernel's change is a full barrier.
         self.hall.bell.0.change_and_wake(Change::Add(1), u32::MAX);
+    }
+
+    /// Sets one of its words to anything.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn spoil(&self, which: u8, value: u64) {
+        let slot = usize::from(which) / 16 % self.slots;
+        match which % 16 {
+            0..5 => self.states.at(slot).store(value, Relaxed),
+            5..9 => self.queue.at(slot).store(value, Relaxed),
+            9 | 10 => self.hall.tail.0.store(value, Relaxed),
+            11 | 12 => self.hall.head.0.store(value, Relaxed),
+            13 => self.hall.used.store(value as u32, Relaxed),
+            14 => self.hall.asleep.0[slot % WORDS_OF_BITS].store(value, Relaxed),
+            _ => self.hall.workers.store(value as u32, Relaxed),
+        }
     }
 }
