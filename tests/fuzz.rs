@@ -37,26 +37,27 @@ fn replay(name: &str, runs: u64) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     // Not a part of the published package.
     for entry in fs::read_dir(corpus).into_iter().flatten().flatten() {
-        println!("{}", entry.path().display());
+        let told = Told(format!("the input {:?} of its corpus", entry.file_name()));
         targets::run(name, &fs::read(entry.path()).unwrap());
+        std::mem::forget(told);
     }
     let seed = number("FUZZ_SEED").unwrap_or(1);
     for seed in seed..seed + number("FUZZ_RUNS").unwrap_or(runs) {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let len = 1 << (4 + random.below(6));
         let input: Vec<u8> = (0..random.below(len)).map(|_| random.below(256) as u8).collect();
-        let told = Told(seed);
+        let told = Told(format!("FUZZ_SEED={seed}"));
         targets::run(name, &input);
         std::mem::forget(told);
     }
 }
 
-/// Says the seed if what it gives fails.
-struct Told(u64);
+/// Says what it was, if it fails.
+struct Told(String);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        eprintln!("with FUZZ_SEED={}", self.0);
+        eprintln!("with {}", self.0);
     }
 }
 

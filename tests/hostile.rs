@@ -165,9 +165,10 @@ fn a_lock_that_names_its_caller_is_no_deadlock() {
     assert!(matches!(once.try_call_once(|| ()), Ok(false) | Err(OnceError::Reentered)));
 }
 
+type Letters = Queue<Vec<u8>, pshared::Bytes>;
+
 /// A queue with a message in it, and the words that its ends are held by.
-fn queue_and_owners()
--> (Queue<Vec<u8>, pshared::Bytes>, &'static [AtomicU64], Vec<&'static AtomicU32>, Region) {
+fn queue_and_owners() -> (Letters, Vec<&'static AtomicU32>, Region) {
     let (region, words) = region(64 << 10);
     let queue = Queue::bytes_in(&region, 1024).unwrap();
     queue.send(b"a message".to_vec()).unwrap();
@@ -175,11 +176,11 @@ fn queue_and_owners()
     // What was read is gone.
     queue.send(b"a message".to_vec()).unwrap();
     assert_eq!((owners.len(), queue.len()), (2, 1));
-    (queue, words, owners, region)
+    (queue, owners, region)
 }
 
 fn a_queue_whose_ends_are_held_by_nobody_real_ends_its_waits() {
-    let (queue, _, owners, _region) = queue_and_owners();
+    let (queue, owners, _region) = queue_and_owners();
     owners.iter().for_each(|word| word.store(1, Relaxed));
     assert!(matches!(queue.try_send(vec![1]), Err(TrySendError::Full(_))));
     assert!(matches!(queue.send_timeout(vec![1], SOON), Err(SendTimeoutError::TimedOut(_))));
@@ -190,7 +191,7 @@ fn a_queue_whose_ends_are_held_by_nobody_real_ends_its_waits() {
 }
 
 fn an_end_of_a_queue_that_names_its_caller_is_damage() {
-    let (queue, _, owners, _region) = queue_and_owners();
+    let (queue, owners, _region) = queue_and_owners();
     owners.iter().for_each(|word| word.store(own_tid(), Relaxed));
     assert!(matches!(queue.send(vec![1]).unwrap_err(), pshared::SendError::Damaged { .. }));
     assert!(matches!(queue.try_send(vec![1]), Err(TrySendError::Damaged { .. })));

@@ -528,7 +528,7 @@ impl RawQueue {
     }
 
     /// Nothing is in it, for sure: where there is damage, who receives is told.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         matches!(self.ring().contents(), Ok((0, _)))
     }
 

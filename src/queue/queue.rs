@@ -138,7 +138,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
     ///
     /// # Errors
     /// The value comes back in each of them: [`SendError::Closed`] and [`SendError::Disconnected`], also while waiting;
-    /// [`SendError::TooLong`] for a message that the queue could never hold; [`SendError::Encode`].
+    /// [`SendError::TooLong`] for a message that the queue could never hold; [`SendError::Encode`];
+    /// [`SendError::Damaged`] if a peer has left in the shared memory what no user of a queue does.
     ///
     /// # References
     /// Python `Queue.put(obj)`.

@@ -252,7 +252,7 @@ impl RawTasks {
         let given_back = |lease: &Lease| {
             lease.owner().is_free() && matches!(lease.state().kind(), Kind::Item | Kind::Taking)
         };
-        self.queue.len() == 0 && !self.queue.is_closed() && !self.leases.iter().any(given_back)
+        self.queue.is_empty() && !self.queue.is_closed() && !self.leases.iter().any(given_back)
     }
 
     /// Puts right what the last one at this end left, if it died.
