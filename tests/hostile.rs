@@ -23,9 +23,9 @@ use nix::{
     unistd::gettid,
 };
 use pshared::{
-    AcquireError, Array, Barrier, BarrierError, Capacity, Event, JoinableQueue, Lock, LockError, Once,
-    OnceError, Queue, RLock, RecvTimeoutError, Region, RegionError, RwLock, RwLockError, Semaphore,
-    SendTimeoutError, TryRecvError, TrySendError, Value,
+    AcquireError, Array, Barrier, BarrierError, Capacity, Channel, Condition, Event, JoinableQueue, Lock,
+    LockError, Once, OnceError, Queue, RLock, RecvTimeoutError, Region, RegionError, RwLock, RwLockError,
+    Semaphore, SendTimeoutError, TryRecvError, TrySendError, Value,
 };
 use support::{fork_child, needs_root};
 
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         a_task_that_is_longer_than_its_place_is_damage,
         every_word_of_a_queue_may_be_anything,
         memory_that_is_emptied_under_its_users_ends_no_process,
+        a_new_object_tells_nothing_of_its_makers_memory,
         another_user_cannot_open_the_memory,
         another_user_cannot_open_it_anew_by_a_descriptor_of_its_own,
     ];
@@ -255,7 +256,7 @@ fn a_task_that_is_longer_than_its_place_is_damage() {
     let builder = JoinableQueue::builder(1024).takers(2).dead_letters(1).deliveries(1).longest(40);
     let queue: JoinableQueue<Vec<u8>> = builder.build_in(&region).unwrap();
     queue.send(vec![0xee; 12]).unwrap();
-    let header = words.iter().rfind(|word| word.load(Relaxed) == 13).expect("a header");
+    let header = words.iter().find(|word| word.load(Relaxed) == 13).expect("a header");
     header.store(41, Relaxed);
     assert_eq!(queue.try_recv().unwrap_err(), TryRecvError::Damaged { found: 41, limit: 40 });
     header.store(13, Relaxed);
@@ -333,6 +334,39 @@ fn memory_that_is_emptied_under_its_users_ends_no_process() {
         Err(AcquireError::NoPermits | AcquireError::Impossible { .. })
     ));
     assert_eq!(region.size(), 64 << 10);
+}
+
+/// Bytes that nothing was written to are zero, and not what lay on the maker's stack: that would tell a peer where the
+/// maker's memory lies.
+fn a_new_object_tells_nothing_of_its_makers_memory() {
+    let (region, words) = region(256 << 10);
+    let lock = Lock::new_in(&region).unwrap();
+    let queue: Queue<u8> = Queue::new_in(&region, Capacity::bytes(64).peers(3)).unwrap();
+    let tasks: JoinableQueue<u8> = JoinableQueue::new_in(&region, 64).unwrap();
+    let channel = Channel::new(64).in_region(&region).untrusted().bytes().unwrap();
+    let others =
+        (RLock::new_in(&region).unwrap(), RwLock::new_in(&region).unwrap(), Event::new_in(&region).unwrap());
+    let more = (Barrier::new_in(&region, 3).unwrap(), Semaphore::new_in(&region, 3).unwrap());
+    let values = (Value::new_in(&region, 1_u8).unwrap(), Array::new_in(&region, &[1_u8]).unwrap());
+    let rest = (Once::new_in(&region).unwrap(), Condition::new_in(&region, &lock).unwrap());
+    let addresses: Vec<_> =
+        words.iter().map(|word| word.load(Relaxed)).filter(|&word| is_address(word)).collect();
+    assert!(addresses.is_empty(), "{addresses:x?}");
+    // Once is not enough for what a compiler leaves lying about; of all words only counts and sizes are set.
+    let set = words[HEADER / 8..].iter().filter(|word| word.load(Relaxed) != 0).count();
+    assert!(set < 40, "{set} words");
+    drop((queue, tasks, channel, others, more, values, rest));
+}
+
+/// Whether something of this process is mapped there.
+fn is_address(word: u64) -> bool {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mut ranges = maps.lines().filter_map(|line| line.split(' ').next()?.split_once('-'));
+    word > 0xffff_ffff
+        && ranges.any(|(from, to)| {
+            let [from, to] = [from, to].map(|number| u64::from_str_radix(number, 16).unwrap());
+            (from..to).contains(&word)
+        })
 }
 
 /// Runs `body` as another user, who has no rights, in a child.

@@ -103,6 +103,7 @@ pub(super) struct Desk {
     pub(super) at: AtomicU64,
     /// Tasks that it has done.
     pub(super) tasks: AtomicU64,
+    _rest: [u64; 2],
 }
 
 // SAFETY: atomic words, valid whatever stands in them.
@@ -114,29 +115,31 @@ impl Desk {
     fn new() -> Desk {
         let [due, warned, at, tasks] = [(); 4].map(|()| AtomicU64::new(0));
         let [retire, pid, phase] = [(); 3].map(|()| AtomicU32::new(0));
-        Desk { bell: FutexWord::new(0), retire, pid, phase, due, warned, at, tasks }
+        Desk { bell: FutexWord::new(0), retire, pid, phase, due, warned, at, tasks, _rest: [0; 2] }
     }
 }
 
-/// A word on a line of its own.
+/// A word on a line of its own, and the rest of that.
 #[repr(C, align(128))]
-struct Apart<T>(T);
+struct Apart<T, const REST: usize>(T, [u8; REST]);
 
 /// What they all share beside the slots.
 #[repr(C)]
 pub(super) struct Hall {
-    tail: Apart<AtomicU64>,
+    tail: Apart<AtomicU64, 120>,
     used: AtomicU32,
-    head: Apart<AtomicU64>,
-    asleep: Apart<[AtomicU64; WORDS_OF_BITS]>,
-    bell: Apart<FutexWord>,
-    orders: Apart<AtomicU32>,
+    _gap: [u32; 31],
+    head: Apart<AtomicU64, 120>,
+    asleep: Apart<[AtomicU64; WORDS_OF_BITS], 64>,
+    bell: Apart<FutexWord, 124>,
+    orders: Apart<AtomicU32, 124>,
     /// How many workers there are to be, and how many were started and have died.
     pub(super) workers: AtomicU32,
     /// How many of them have left because there was nothing to do.
     pub(super) absent: AtomicU32,
     pub(super) started: AtomicU64,
     pub(super) died: AtomicU64,
+    _rest: [u64; 5],
     alive: Slot,
 }
 
@@ -208,16 +211,18 @@ impl Board {
         plate: usize,
     ) -> Result<Board, RegionError> {
         let hall = Hall {
-            tail: Apart(AtomicU64::new(0)),
+            tail: Apart(AtomicU64::new(0), [0; 120]),
             used: AtomicU32::new(0),
-            head: Apart(AtomicU64::new(0)),
-            asleep: Apart([(); WORDS_OF_BITS].map(|()| AtomicU64::new(0))),
-            bell: Apart(FutexWord::new(0)),
-            orders: Apart(AtomicU32::new(0)),
+            _gap: [0; 31],
+            head: Apart(AtomicU64::new(0), [0; 120]),
+            asleep: Apart([(); WORDS_OF_BITS].map(|()| AtomicU64::new(0)), [0; 64]),
+            bell: Apart(FutexWord::new(0), [0; 124]),
+            orders: Apart(AtomicU32::new(0), [0; 124]),
             workers: AtomicU32::new(desks as u32),
             absent: AtomicU32::new(0),
             started: AtomicU64::new(0),
             died: AtomicU64::new(0),
+            _rest: [0; 5],
             alive: Slot::new(),
         };
         let (hall, desks) = region.place_with_row(hall, desks, Desk::new)?;

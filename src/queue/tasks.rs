@@ -101,6 +101,7 @@ impl Limits {
 pub(crate) struct Desk {
     taking: FutexWord,
     cursor: AtomicU32,
+    _rest: [u64; 7],
 }
 
 /// In `taking`: somebody sleeps until it changes, or soon will.
@@ -197,7 +198,7 @@ impl RawTasks {
         if need > have {
             return Err(RegionError::NoRoom { need, have });
         }
-        let desk = Desk { taking: FutexWord::new(0), cursor: AtomicU32::new(0) };
+        let desk = Desk { taking: FutexWord::new(0), cursor: AtomicU32::new(0), _rest: [0; 7] };
         let queue = RawQueue::new_in(region, bounds)?;
         let (_, bytes) = region.place_with_bytes(Nothing, limits.places() * limits.stride(), 64)?;
         let (desk, leases) = region.place_with_row(desk, limits.places(), Lease::new)?;

@@ -95,6 +95,7 @@ pub(crate) struct RawBarrier {
     pub(super) word: FutexWord,
     _gap: u32,
     pub(super) bell: RawLock,
+    _rest: u64,
 }
 
 // SAFETY: atomics and a lock.
@@ -107,7 +108,7 @@ const _: () = assert!(size_of::<RawBarrier>() == 64);
 
 impl RawBarrier {
     pub(crate) fn new() -> RawBarrier {
-        RawBarrier { word: FutexWord::new(0), _gap: 0, bell: RawLock::with_waiters() }
+        RawBarrier { word: FutexWord::new(0), _gap: 0, bell: RawLock::with_waiters(), _rest: 0 }
     }
 }
 
