@@ -1,7 +1,7 @@
 //! What the fuzzers run: one function of bytes for each target, by name.
 //!
-//! cargo-fuzz drives them on nightly (`fuzz_targets/`); `tests/fuzz.rs` of the crate replays the corpora and some random
-//! inputs on stable. So they are plain code, and an input that fails in one fails in the other.
+//! cargo-fuzz drives them on nightly (`fuzz_targets/`); `tests/fuzz.rs` of the crate replays the corpora and some
+//! random inputs on stable. So they are plain code, and an input that fails in one fails in the other.
 
 use arbitrary::{Arbitrary, Unstructured};
 

@@ -353,8 +353,8 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
     /// Takes the dead letters out of the queue, one by one.
     ///
     /// # Errors
-    /// In place of a letter: [`RecvError::Decode`] for one that is no `T`, which is gone; [`RecvError::OutOfMemory`]; as
-    /// the last, [`RecvError::Damaged`].
+    /// In place of a letter: [`RecvError::Decode`] for one that is no `T`, which is gone; [`RecvError::OutOfMemory`];
+    /// as the last, [`RecvError::Damaged`].
     pub fn dead_letters(&self) -> impl Iterator<Item = Result<DeadLetter<T>, RecvError>> + '_ {
         let mut is_damaged = false;
         iter::from_fn(move || {
