@@ -7,7 +7,9 @@
 //!
 //! What is *not* promised: a stopped process (SIGSTOP, a debugger, a core dump being written) is not dead, and what it
 //! holds stays held; timeouts end all the same. Processes that share locks trust each other: the links of a held lock
-//! lie in shared memory. A message that a plain `recv` has taken is its process's own, and dies with it.
+//! lie in shared memory. What else a peer scribbles there gives wrong answers, errors and timeouts, and nothing worse:
+//! `SECURITY.md` tells, object by object, and `fuzz/` shows. A message that a plain `recv` has taken is its process's
+//! own, and dies with it.
 //!
 //! # Layers
 //! Imports go one way, and `error` stands below all:

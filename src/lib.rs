@@ -57,6 +57,9 @@ pub use error::{
 };
 #[cfg(not(loom))]
 pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
+#[cfg(all(fuzzing, not(loom)))]
+#[doc(hidden)]
+pub use pool::fuzz_board;
 #[cfg(not(loom))]
 pub use pool::{
     AsyncResult, Carried, GetTimeoutError, Mapped, Pool, PoolBuilder, PoolError, PoolJoinError, PoolStats,

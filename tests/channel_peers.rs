@@ -530,7 +530,7 @@ fn garbage_is_an_error_that_names_the_figures() {
     assert_eq!(error, RecvError::Damaged { found: 1000, limit: 16 });
     assert_eq!(
         error.to_string(),
-        "the channel is damaged: a length of 1000 bytes, where there are at most 16"
+        "the shared memory is damaged: a length of 1000 bytes, where there are at most 16"
     );
     words[at].store(13, Relaxed);
     assert_eq!(receiver.recv().unwrap(), b"longer than 8");

@@ -404,7 +404,7 @@ fn the_design_lists_every_crash_point() {
 
 #[test]
 fn every_unsafe_has_a_reason() {
-    tidy(&["src", "tests", "benches"], unsafe_without_a_reason);
+    tidy(&["src", "tests", "benches", "fuzz/src"], unsafe_without_a_reason);
 }
 
 #[test]
@@ -419,12 +419,45 @@ fn atomics_are_the_seams() {
 
 #[test]
 fn files_and_lines_are_short() {
-    tidy(&["src", "tests", "benches", "fuzz/fuzz_targets"], too_long);
+    tidy(&["src", "tests", "benches", "fuzz/fuzz_targets", "fuzz/src"], too_long);
 }
 
 #[test]
 fn nothing_is_left_undone() {
-    tidy(&["src", "tests", "benches"], left_undone);
+    tidy(&["src", "tests", "benches", "fuzz/src"], left_undone);
+}
+
+#[test]
+fn papers_are_there_and_their_lines_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for paper in ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "deny.toml"] {
+        let text = fs::read_to_string(root.join(paper)).unwrap_or_else(|error| panic!("{paper}: {error}"));
+        let long = |line: &&str| line.chars().count() > MAX_COLUMNS && !line.starts_with('|');
+        assert_eq!(text.lines().find(long), None, "{paper}");
+    }
+}
+
+#[test]
+fn every_fuzzer_is_built_and_has_a_small_corpus() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let mut files = 0;
+    for target in sources("fuzz/fuzz_targets") {
+        let name = Path::new(&target.path).file_stem().unwrap().to_str().unwrap();
+        assert!(
+            manifest.contains(&format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")),
+            "{name}"
+        );
+        // The published package has none.
+        let Ok(corpus) = fs::read_dir(root.join("corpus")) else { continue };
+        drop(corpus);
+        let inputs =
+            fs::read_dir(root.join("corpus").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let sizes: Vec<u64> = inputs.map(|input| input.unwrap().metadata().unwrap().len()).collect();
+        assert!(!sizes.is_empty() && sizes.iter().all(|&size| size <= 1024), "{name}: {sizes:?}");
+        files += sizes.len();
+    }
+    assert!(files < 200, "{files} inputs");
 }
 
 /// The checks can fail: each is shown something bad, and something good that resembles it.

@@ -45,5 +45,5 @@ impl fmt::Display for ClaimError {
 impl Error for ClaimError {}
 
 pub(super) fn say_damaged(f: &mut fmt::Formatter<'_>, found: usize, limit: usize) -> fmt::Result {
-    write!(f, "the channel is damaged: a length of {found} bytes, where there are at most {limit}")
+    write!(f, "the shared memory is damaged: a length of {found} bytes, where there are at most {limit}")
 }

@@ -11,6 +11,15 @@ pub enum HandleError {
     Elsewhere,
     /// The bytes name no object that was sent along, or one of another type.
     Unknown,
+    /// What was sent as shared memory is no region of this program: nothing was mapped, or nothing is any more.
+    NoRegion {
+        /// What is wrong with it: its seals, its size, or a field of its header.
+        what: &'static str,
+        /// What it is.
+        found: u64,
+        /// What it would have to be; a size, at least.
+        expected: u64,
+    },
     /// The object holds what only its own process can have.
     Bound {
         /// What that is.
@@ -32,6 +41,9 @@ impl fmt::Display for HandleError {
                 f.write_str("a handle to a shared object travels only in the start of a process")
             }
             HandleError::Unknown => f.write_str("the bytes name no object of that type that was sent along"),
+            HandleError::NoRegion { what, found, expected } => {
+                write!(f, "no region of this program: its {what} is {found}, where {expected} is needed")
+            }
             HandleError::Bound { what } => write!(f, "the object cannot be sent: {what}"),
             HandleError::Os { call, code } => {
                 write!(f, "{call} failed: {}", io::Error::from_raw_os_error(*code))

@@ -38,7 +38,7 @@ pub enum SendError<T> {
         /// Why.
         source: ClaimError,
     },
-    /// Of a channel: the receiver left garbage.
+    /// A peer left garbage in the shared memory.
     Damaged {
         /// The value.
         value: T,
@@ -82,7 +82,7 @@ pub enum TrySendError<T> {
         /// Why.
         source: ClaimError,
     },
-    /// Of a channel: the receiver left garbage.
+    /// A peer left garbage in the shared memory.
     Damaged {
         /// The value.
         value: T,
@@ -126,7 +126,7 @@ pub enum SendTimeoutError<T> {
         /// Why.
         source: ClaimError,
     },
-    /// Of a channel: the receiver left garbage.
+    /// A peer left garbage in the shared memory.
     Damaged {
         /// The value.
         value: T,
@@ -161,7 +161,7 @@ pub enum RecvError {
     },
     /// Of a channel: the receiving end is not the calling thread's.
     Claim(ClaimError),
-    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    /// A peer left garbage in the shared memory, where nothing can be received any more.
     Damaged {
         /// A length in bytes that was found.
         found: usize,
@@ -196,7 +196,7 @@ pub enum TryRecvError {
     },
     /// Of a channel: the receiving end is not the calling thread's.
     Claim(ClaimError),
-    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    /// A peer left garbage in the shared memory, where nothing can be received any more.
     Damaged {
         /// A length in bytes that was found.
         found: usize,
@@ -231,7 +231,7 @@ pub enum RecvTimeoutError {
     },
     /// Of a channel: the receiving end is not the calling thread's.
     Claim(ClaimError),
-    /// Of a channel: the sender left garbage, where nothing can be received any more.
+    /// A peer left garbage in the shared memory, where nothing can be received any more.
     Damaged {
         /// A length in bytes that was found.
         found: usize,
@@ -485,7 +485,7 @@ pub enum SendManyError {
         /// Why.
         source: ClaimError,
     },
-    /// Of a channel: the receiver left garbage.
+    /// A peer left garbage in the shared memory.
     Damaged {
         /// How many were sent.
         sent: usize,

@@ -26,6 +26,7 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         resource::{Resource, getrlimit},
+        stat::{Mode, fchmod},
     },
 };
 
@@ -50,6 +51,8 @@ pub(crate) fn sealed_memfd(size: usize) -> Result<OwnedFd, Refusal> {
         |call: &'static str| move |error: Errno| Refusal { call, available: None, source: error.into() };
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let fd = memfd_create(c"pshared", flags).map_err(failed("memfd_create"))?;
+    // Whoever has the descriptor has the memory; by its place in /proc no other user is to get it.
+    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("fchmod"))?;
     // In pieces: a signal makes some kernels undo a whole call, and a timer could do so for ever.
     for start in (0..size).step_by(PIECE) {
         let (start, length) = (start as libc::off_t, PIECE.min(size - start) as libc::off_t);
@@ -64,12 +67,14 @@ pub(crate) fn sealed_memfd(size: usize) -> Result<OwnedFd, Refusal> {
     Ok(fd)
 }
 
-/// The size of what [`sealed_memfd`] made; none if the file can still change its size.
-pub(crate) fn sealed_size(fd: &OwnedFd) -> io::Result<Option<usize>> {
+/// The seals without which a file can change its size.
+pub(crate) const SIZE_SEALS: u32 = (libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) as u32;
+
+/// The size of a file, and its seals.
+pub(crate) fn size_and_seals(fd: &OwnedFd) -> io::Result<(usize, u32)> {
     let seals = fcntl(fd, FcntlArg::F_GET_SEALS)?;
-    let needed = (SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW).bits();
     let size = File::from(fd.try_clone()?).metadata()?.st_size();
-    Ok((seals & needed == needed).then_some(size as usize))
+    Ok((size as usize, seals as u32))
 }
 
 /// Which file that is, whatever its descriptor's number: device and inode.

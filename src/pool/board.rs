@@ -103,6 +103,7 @@ pub(super) struct Desk {
     pub(super) at: AtomicU64,
     /// Tasks that it has done.
     pub(super) tasks: AtomicU64,
+    _rest: [u64; 2],
 }
 
 // SAFETY: atomic words, valid whatever stands in them.
@@ -114,29 +115,31 @@ impl Desk {
     fn new() -> Desk {
         let [due, warned, at, tasks] = [(); 4].map(|()| AtomicU64::new(0));
         let [retire, pid, phase] = [(); 3].map(|()| AtomicU32::new(0));
-        Desk { bell: FutexWord::new(0), retire, pid, phase, due, warned, at, tasks }
+        Desk { bell: FutexWord::new(0), retire, pid, phase, due, warned, at, tasks, _rest: [0; 2] }
     }
 }
 
-/// A word on a line of its own.
+/// A word on a line of its own, and the rest of that.
 #[repr(C, align(128))]
-struct Apart<T>(T);
+struct Apart<T, const REST: usize>(T, [u8; REST]);
 
 /// What they all share beside the slots.
 #[repr(C)]
 pub(super) struct Hall {
-    tail: Apart<AtomicU64>,
+    tail: Apart<AtomicU64, 120>,
     used: AtomicU32,
-    head: Apart<AtomicU64>,
-    asleep: Apart<[AtomicU64; WORDS_OF_BITS]>,
-    bell: Apart<FutexWord>,
-    orders: Apart<AtomicU32>,
+    _gap: [u32; 31],
+    head: Apart<AtomicU64, 120>,
+    asleep: Apart<[AtomicU64; WORDS_OF_BITS], 64>,
+    bell: Apart<FutexWord, 124>,
+    orders: Apart<AtomicU32, 124>,
     /// How many workers there are to be, and how many were started and have died.
     pub(super) workers: AtomicU32,
     /// How many of them have left because there was nothing to do.
     pub(super) absent: AtomicU32,
     pub(super) started: AtomicU64,
     pub(super) died: AtomicU64,
+    _rest: [u64; 5],
     alive: Slot,
 }
 
@@ -208,16 +211,18 @@ impl Board {
         plate: usize,
     ) -> Result<Board, RegionError> {
         let hall = Hall {
-            tail: Apart(AtomicU64::new(0)),
+            tail: Apart(AtomicU64::new(0), [0; 120]),
             used: AtomicU32::new(0),
-            head: Apart(AtomicU64::new(0)),
-            asleep: Apart([(); WORDS_OF_BITS].map(|()| AtomicU64::new(0))),
-            bell: Apart(FutexWord::new(0)),
-            orders: Apart(AtomicU32::new(0)),
+            _gap: [0; 31],
+            head: Apart(AtomicU64::new(0), [0; 120]),
+            asleep: Apart([(); WORDS_OF_BITS].map(|()| AtomicU64::new(0)), [0; 64]),
+            bell: Apart(FutexWord::new(0), [0; 124]),
+            orders: Apart(AtomicU32::new(0), [0; 124]),
             workers: AtomicU32::new(desks as u32),
             absent: AtomicU32::new(0),
             started: AtomicU64::new(0),
             died: AtomicU64::new(0),
+            _rest: [0; 5],
             alive: Slot::new(),
         };
         let (hall, desks) = region.place_with_row(hall, desks, Desk::new)?;
@@ -255,7 +260,7 @@ impl Board {
     #[inline]
     pub(super) fn used(&self) -> usize {
         // ORDERING: Relaxed: who looks behind a fence of B3 sees it with READY; who was told of a claim, with that.
-        self.hall.used.load(Relaxed) as usize
+        (self.hall.used.load(Relaxed) as usize).min(self.slots)
     }
 
     /// A slot's state. What it speaks of may be read.
@@ -296,14 +301,14 @@ impl Board {
         // ORDERING: Relaxed, only the parent writes it, one thread at a time.
         let tail = self.hall.tail.0.load(Relaxed);
         for (place, &slot) in slots.iter().enumerate() {
-            let position = (tail + place as u64) % self.slots as u64;
+            let position = tail.wrapping_add(place as u64) % self.slots as u64;
             self.queue.at(position as usize).store(slot as u64, Relaxed);
             if slot >= self.used() {
                 self.hall.used.store(slot as u32 + 1, Relaxed);
             }
         }
         // ORDERING(publishing): Release.
-        self.hall.tail.0.store(tail + slots.len() as u64, Release);
+        self.hall.tail.0.store(tail.wrapping_add(slots.len() as u64), Release);
         // ORDERING(sleeping): a full fence, between READY and the look at the bits.
         fence(SeqCst);
         if !mutant(Mutant::TaskUntold) {
@@ -397,10 +402,12 @@ impl Board {
         // ORDERING: Relaxed, a hint.
         let mut head = self.hall.head.0.load(Relaxed);
         while head < tail {
-            let share = (tail - head) / (4 * u64::from(self.hall.workers.load(Relaxed).max(1)));
-            let end = head + share.clamp(1, LONGEST_RUN);
+            // The queue holds so many, and no more are looked at, whatever head and tail say.
+            let first = head.max(tail.saturating_sub(self.slots as u64));
+            let share = (tail - first) / (4 * u64::from(self.hall.workers.load(Relaxed).max(1)));
+            let end = first + share.clamp(1, LONGEST_RUN);
             match self.hall.head.0.compare_exchange(head, end, Relaxed, Relaxed) {
-                Ok(_) => return Some(Run { next: head, end }),
+                Ok(_) => return Some(Run { next: first, end }),
                 Err(now) => head = now,
             }
         }
@@ -574,5 +581,20 @@ impl Board {
     pub(super) fn ring(&self) {
         // ORDERING(ringing): the kernel's change is a full barrier.
         self.hall.bell.0.change_and_wake(Change::Add(1), u32::MAX);
+    }
+
+    /// Sets one of its words to anything.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn spoil(&self, which: u8, value: u64) {
+        let slot = usize::from(which) / 16 % self.slots;
+        match which % 16 {
+            0..5 => self.states.at(slot).store(value, Relaxed),
+            5..9 => self.queue.at(slot).store(value, Relaxed),
+            9 | 10 => self.hall.tail.0.store(value, Relaxed),
+            11 | 12 => self.hall.head.0.store(value, Relaxed),
+            13 => self.hall.used.store(value as u32, Relaxed),
+            14 => self.hall.asleep.0[slot % WORDS_OF_BITS].store(value, Relaxed),
+            _ => self.hall.workers.store(value as u32, Relaxed),
+        }
     }
 }

@@ -75,5 +75,11 @@ pub use stats::{PoolStats, WorkerStats};
 #[cfg(not(loom))]
 pub use table::TaskLimits;
 
+#[cfg(all(fuzzing, not(loom)))]
+#[doc(hidden)]
+pub use fuzzing::board as fuzz_board;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+mod fuzzing;
+
 #[cfg(all(test, loom))]
 mod models;

@@ -37,6 +37,7 @@ use crate::{
 struct Gate {
     lock: RawLock,
     opened: AtomicU32,
+    _rest: u32,
 }
 
 // SAFETY: a lock that may be shared, and an atomic.
@@ -90,7 +91,7 @@ impl ShutGate {
     #[cold]
     fn new_gate() -> Result<ShutGate, RegionError> {
         let gate = in_arena(size_of::<Gate>(), |region| {
-            region.place(Gate { lock: RawLock::new(), opened: AtomicU32::new(0) })
+            region.place(Gate { lock: RawLock::new(), opened: AtomicU32::new(0), _rest: 0 })
         })?;
         let shut = gate.lock.lock(Patience::None);
         assert!(shut.is_ok(), "a new gate is {:?}", gate.lock.state());

@@ -14,6 +14,7 @@ use crate::{
         ends::{Landing, NotReceived, NotSent},
         frame,
         queue::Queue,
+        ring::Damage,
     },
     sync::Patience,
 };
@@ -122,6 +123,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
                     return Err(SendManyError::Disconnected { sent: sent_so_far });
                 }
                 (Err(NotSent::Closed), _) => return Err(SendManyError::Closed { sent: sent_so_far }),
+                (Err(NotSent::Damaged(Damage { found, limit })), _) => {
+                    return Err(SendManyError::Damaged { sent: sent_so_far, found, limit });
+                }
             }
         }
         Ok(())

@@ -33,12 +33,12 @@ use std::time::Duration;
 
 use crate::{
     error::RegionError,
-    primitive::{Deadline, FutexWord, Mutant, Wake, mutant, wait_any},
+    primitive::{Deadline, FutexWord, Mutant, Wake, me, mutant, wait_any},
     queue::{
         doorbell::{Doorbell, Reading},
         frame::{self, HEADER},
         peers::{MAX_PEERS, Party, Peers, Registers, Watched},
-        ring::{End, MAX_CAPACITY, NotPushed, Record, Ring},
+        ring::{Damage, End, MAX_CAPACITY, NotPushed, NotTaken, Record, Ring},
     },
     region::{Handle, Region, Shareable, SharedBytes, portable},
     sync::{Hold, OwnerWord, PaddedLock, Patience, RawLock, Refused, Slot},
@@ -72,6 +72,7 @@ pub(crate) enum NotSent {
     Closed,
     /// All registered receivers have ended.
     Disconnected,
+    Damaged(Damage),
 }
 
 /// Why nothing was received.
@@ -84,18 +85,18 @@ pub(crate) enum NotReceived {
     Disconnected,
     /// There is no memory for a payload of so many bytes, which stays where it is.
     NoMemory(usize),
+    Damaged(Damage),
 }
 
-/// Why nothing was taken from the ring.
-pub(super) enum NotTaken {
-    /// There is nothing; what the tail showed when that was found.
-    Nothing(Reading),
-    NoMemory(usize),
+impl From<Damage> for NotSent {
+    fn from(damage: Damage) -> NotSent {
+        NotSent::Damaged(damage)
+    }
 }
 
-impl From<Reading> for NotTaken {
-    fn from(tail: Reading) -> NotTaken {
-        NotTaken::Nothing(tail)
+impl From<Damage> for NotReceived {
+    fn from(damage: Damage) -> NotReceived {
+        NotReceived::Damaged(damage)
     }
 }
 
@@ -203,7 +204,7 @@ impl RawQueue {
     /// Whether senders had registered, and have all ended, and left nothing.
     fn is_disconnected(&self) -> bool {
         let gone = self.peers.as_ref().is_some_and(|peers| peers.senders().has_gone());
-        gone && self.ring().contents().0 == 0 // P3
+        gone && self.is_empty() // P3
     }
 
     /// [`Doorbell::sleep`], and until one who registered at the other end has ended; `None` when they all have.
@@ -304,7 +305,7 @@ impl RawQueue {
         let Patience::Until(deadline) = patience else {
             return self.try_push(len, push);
         };
-        let end = hold(&self.ends.sending, patience).ok_or(NotSent::TimedOut)?;
+        let end = hold(&self.ends.sending, patience, NotSent::TimedOut)?;
         // CRASH(ends.sending): ours, until the hold is dropped.
         let ring = self.ring();
         let receivers = self.peers.as_ref().map(Peers::receivers);
@@ -320,6 +321,7 @@ impl RawQueue {
                 Ok(true) => return Ok(end),
                 Ok(false) => {}
                 Err(NotPushed::Closed) => return Err(NotSent::Closed),
+                Err(NotPushed::Damaged(damage)) => return Err(damage.into()),
                 Err(NotPushed::Full(head)) => {
                     // CRASH(ends.waiting): the next in line looks for itself.
                     let (own, also) = ((&self.ends.head.bell, head), Some((self.tail_bell(), tail)));
@@ -349,13 +351,14 @@ impl RawQueue {
         if !ring.has_room_for(len) {
             return Err(NotSent::Full);
         }
-        let end = hold(&self.ends.sending, moment()).ok_or(NotSent::Full)?;
+        let end = hold(&self.ends.sending, moment(), NotSent::Full)?;
         loop {
             match push(&ring) {
                 Ok(true) => return Ok(end),
                 Ok(false) => {}
                 Err(NotPushed::Full(_)) => return Err(NotSent::Full),
                 Err(NotPushed::Closed) => return Err(NotSent::Closed),
+                Err(NotPushed::Damaged(damage)) => return Err(damage.into()),
             }
         }
     }
@@ -410,7 +413,7 @@ impl RawQueue {
         let Patience::Until(deadline) = patience else {
             return self.try_pull(take);
         };
-        let end = hold(&self.ends.receiving, patience).ok_or(NotReceived::TimedOut)?;
+        let end = hold(&self.ends.receiving, patience, NotReceived::TimedOut)?;
         // CRASH(ends.receiving): ours, until the hold is dropped.
         let senders = self.peers.as_ref().map(Peers::senders);
         let mut all_gone = false;
@@ -433,12 +436,11 @@ impl RawQueue {
         &self,
         mut take: impl FnMut(&Ring<'_>) -> Result<(), NotTaken>,
     ) -> Result<Hold<'_>, NotReceived> {
-        let ring = self.ring();
         let nothing = || if self.is_disconnected() { NotReceived::Disconnected } else { NotReceived::Empty };
-        if ring.contents().0 == 0 && !self.tail_bell().read().is_closed() {
+        if self.is_empty() && !self.tail_bell().read().is_closed() {
             return Err(nothing());
         }
-        let end = hold(&self.ends.receiving, moment()).ok_or(NotReceived::Empty)?;
+        let end = hold(&self.ends.receiving, moment(), NotReceived::Empty)?;
         match self.take_oldest(&mut take, moment())? {
             None => Ok(end),
             Some(_) => Err(nothing()),
@@ -458,6 +460,7 @@ impl RawQueue {
             match take(&ring) {
                 Ok(()) => return Ok(None),
                 Err(NotTaken::NoMemory(len)) => return Err(NotReceived::NoMemory(len)),
+                Err(NotTaken::Damaged(damage)) => return Err(damage.into()),
                 Err(NotTaken::Nothing(tail)) if !tail.is_closed() => return Ok(Some(tail)),
                 Err(NotTaken::Nothing(_)) if commits_are_over => return Err(NotReceived::Closed),
                 Err(NotTaken::Nothing(_)) => {
@@ -471,19 +474,23 @@ impl RawQueue {
     /// After this nobody is in the middle of a commit that began before the queue was closed.
     #[cold]
     pub(super) fn pass_through_sending(&self, patience: Patience) -> Result<(), NotReceived> {
-        self.hold_sending(patience).map(drop).ok_or(NotReceived::TimedOut)
+        self.hold_sending(patience).map(drop)
     }
 
-    /// Takes the sending end; `None` when the time is up.
+    /// Takes the sending end.
     #[cold]
-    pub(super) fn hold_sending(&self, patience: Patience) -> Option<Hold<'_>> {
-        hold(&self.ends.sending, patience)
+    pub(super) fn hold_sending(&self, patience: Patience) -> Result<Hold<'_>, NotReceived> {
+        hold(&self.ends.sending, patience, NotReceived::TimedOut)
     }
 
-    /// Takes the receiving end; `None` when the time is up.
+    /// Takes the receiving end; `late` when the time is up.
     #[inline]
-    pub(super) fn hold_receiving(&self, patience: Patience) -> Option<Hold<'_>> {
-        hold(&self.ends.receiving, patience)
+    pub(super) fn hold_receiving(
+        &self,
+        patience: Patience,
+        late: NotReceived,
+    ) -> Result<Hold<'_>, NotReceived> {
+        hold(&self.ends.receiving, patience, late)
     }
 
     /// The word to sleep on and as what, for whoever waits for several things; `None` if one can receive without
@@ -491,7 +498,7 @@ impl RawQueue {
     pub(crate) fn watch(&self) -> Option<(&FutexWord, u32)> {
         loop {
             let tail = self.tail_bell().read();
-            if tail.is_closed() || self.ring().contents().0 > 0 || self.is_disconnected() {
+            if tail.is_closed() || !self.is_empty() || self.is_disconnected() {
                 return None;
             }
             // Empty at an instant since then; so it is as long as the tail stands still.
@@ -517,7 +524,12 @@ impl RawQueue {
 
     /// The payloads in it, at some instant of the call.
     pub(crate) fn len(&self) -> usize {
-        self.ring().contents().0 as usize
+        self.ring().contents().map_or(0, |(records, _)| records as usize)
+    }
+
+    /// Nothing is in it, for sure: where there is damage, who receives is told.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.ring().contents(), Ok((0, _)))
     }
 
     /// The words of both locks, sending first.
@@ -545,12 +557,14 @@ fn land(ring: &Ring<'_>, record: Record, len: usize, landing: &mut impl Landing)
     Ok(())
 }
 
-/// Takes an end's lock; `None` when the time is up.
+/// Takes an end's lock; `late` when the time is up.
 #[inline]
-fn hold(lock: &RawLock, patience: Patience) -> Option<Hold<'_>> {
+fn hold<E: From<Damage>>(lock: &RawLock, patience: Patience, late: E) -> Result<Hold<'_>, E> {
     match lock.hold(patience) {
-        Ok(hold) => Some(hold),
-        Err(Refused::TimedOut | Refused::WouldBlock) => None,
+        Ok(hold) => Ok(hold),
+        Err(Refused::TimedOut | Refused::WouldBlock) => Err(late),
+        // Somebody else wrote that: this thread holds nothing.
+        Err(Refused::AlreadyHeld) if !me().holds_any() => Err(Damage { found: 0, limit: 0 }.into()),
         Err(Refused::AlreadyHeld) => panic!(
             "this thread holds that end of the queue: it writes or reads a message in place, or a signal handler \
              interrupted its call"

@@ -5,7 +5,7 @@
 
 use crate::{
     queue::{
-        ends::{NotReceived, NotSent, NotTaken, RawQueue},
+        ends::{NotReceived, NotSent, RawQueue},
         ring::Record,
     },
     sync::{Hold, Patience},
@@ -42,7 +42,7 @@ impl RawQueue {
     pub(crate) fn peek(&self, patience: Patience) -> Result<Peeked<'_>, NotReceived> {
         let mut oldest = None;
         let end = self.pull(patience, |ring| {
-            oldest = Some(ring.peek().map_err(NotTaken::from)?);
+            oldest = Some(ring.peek()?);
             Ok(())
         })?;
         let record = oldest.expect("`pull` succeeds when there was one");

@@ -269,8 +269,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         match self.take(Patience::FOREVER) {
             Ok(task) => task.map_err(RecvError::Decode),
             Err(NotGiven::TooMany(held)) => Err(RecvError::TooManyTasks { held }),
-            Err(NotGiven::Queue(NotReceived::NoMemory(len))) => Err(RecvError::OutOfMemory { len }),
-            Err(NotGiven::Queue(_)) => Err(RecvError::Closed),
+            Err(NotGiven::Queue(why)) => Err(why.into()),
         }
     }
 
@@ -284,9 +283,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         match self.take(Patience::None) {
             Ok(task) => task.map_err(TryRecvError::Decode),
             Err(NotGiven::TooMany(held)) => Err(TryRecvError::TooManyTasks { held }),
-            Err(NotGiven::Queue(NotReceived::NoMemory(len))) => Err(TryRecvError::OutOfMemory { len }),
-            Err(NotGiven::Queue(NotReceived::Closed)) => Err(TryRecvError::Closed),
-            Err(NotGiven::Queue(_)) => Err(TryRecvError::Empty),
+            Err(NotGiven::Queue(why)) => Err(why.into()),
         }
     }
 
@@ -306,9 +303,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         match self.take(Patience::Until(Some(deadline))) {
             Ok(task) => task.map_err(RecvTimeoutError::Decode),
             Err(NotGiven::TooMany(held)) => Err(RecvTimeoutError::TooManyTasks { held }),
-            Err(NotGiven::Queue(NotReceived::NoMemory(len))) => Err(RecvTimeoutError::OutOfMemory { len }),
-            Err(NotGiven::Queue(NotReceived::Closed)) => Err(RecvTimeoutError::Closed),
-            Err(NotGiven::Queue(_)) => Err(RecvTimeoutError::TimedOut),
+            Err(NotGiven::Queue(why)) => Err(why.into()),
         }
     }
 
@@ -358,18 +353,24 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
     /// Takes the dead letters out of the queue, one by one.
     ///
     /// # Errors
-    /// In place of a letter: [`RecvError::Decode`] for one that is no `T`, which is gone; [`RecvError::OutOfMemory`].
+    /// In place of a letter: [`RecvError::Decode`] for one that is no `T`, which is gone; [`RecvError::OutOfMemory`];
+    /// as the last, [`RecvError::Damaged`].
     pub fn dead_letters(&self) -> impl Iterator<Item = Result<DeadLetter<T>, RecvError>> + '_ {
-        iter::from_fn(|| {
+        let mut is_damaged = false;
+        iter::from_fn(move || {
             let mut copy = Scratch::borrow();
             match self.raw.open_letter(&mut copy) {
+                _ if is_damaged => None,
                 Ok(None) => None,
                 Ok(Some(deliveries)) => {
                     let letter = C::read(&copy).map(|item| DeadLetter { item, deliveries });
                     Some(letter.map_err(RecvError::Decode))
                 }
-                Err(NotGiven::Queue(NotReceived::NoMemory(len))) => Some(Err(RecvError::OutOfMemory { len })),
-                Err(_) => None,
+                Err(NotGiven::Queue(why)) => {
+                    is_damaged = matches!(why, NotReceived::Damaged(_));
+                    Some(Err(why.into()))
+                }
+                Err(NotGiven::TooMany(_)) => None,
             }
         })
     }

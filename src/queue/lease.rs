@@ -97,6 +97,7 @@ pub(crate) struct Lease {
     pub(crate) len: AtomicU32,
     pub(crate) deliveries: AtomicU32,
     pub(crate) kept: AtomicU32,
+    _rest: u32,
 }
 
 #[cfg(not(loom))]
@@ -126,6 +127,7 @@ impl Lease {
             len: AtomicU32::new(0),
             deliveries: AtomicU32::new(0),
             kept: AtomicU32::new(0),
+            _rest: 0,
         }
     }
 

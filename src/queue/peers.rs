@@ -46,6 +46,7 @@ pub(crate) const MAX_PEERS: usize = 4096;
 struct Register {
     used: AtomicU32,
     entries: FutexWord,
+    _rest: [u64; 7],
 }
 
 /// What the peers of both ends share: 128 bytes beside the slots.
@@ -62,8 +63,10 @@ unsafe impl Shareable for Registers {
 
 impl Registers {
     pub(crate) fn new() -> Registers {
-        let [senders, receivers] =
-            [(); 2].map(|()| Register { used: AtomicU32::new(0), entries: FutexWord::new(0) });
+        let [senders, receivers] = [(); 2].map(|()| {
+            let (used, entries) = (AtomicU32::new(0), FutexWord::new(0));
+            Register { used, entries, _rest: [0; 7] }
+        });
         Registers { senders, receivers }
     }
 }
@@ -105,12 +108,12 @@ impl Peers {
     }
 
     pub(crate) fn senders(&self) -> Party<'_> {
-        let Register { used, entries } = &self.registers.senders;
+        let Register { used, entries, .. } = &self.registers.senders;
         Party { slots: Slots { slots: &self.slots[..self.each()], used }, entries }
     }
 
     pub(crate) fn receivers(&self) -> Party<'_> {
-        let Register { used, entries } = &self.registers.receivers;
+        let Register { used, entries, .. } = &self.registers.receivers;
         Party { slots: Slots { slots: &self.slots[self.each()..], used }, entries }
     }
 }

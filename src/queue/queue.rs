@@ -14,6 +14,7 @@ use crate::{
         capacity::Capacity,
         codec::{Bytes, Codec, PlainData, Serde},
         ends::{NotReceived, NotSent, RawQueue},
+        ring::Damage,
     },
     region::{Plain, Region, in_arena, portable},
     sync::Patience,
@@ -137,7 +138,8 @@ impl<T, C: Codec<T>> Queue<T, C> {
     ///
     /// # Errors
     /// The value comes back in each of them: [`SendError::Closed`] and [`SendError::Disconnected`], also while waiting;
-    /// [`SendError::TooLong`] for a message that the queue could never hold; [`SendError::Encode`].
+    /// [`SendError::TooLong`] for a message that the queue could never hold; [`SendError::Encode`];
+    /// [`SendError::Damaged`] if a peer has left in the shared memory what no user of a queue does.
     ///
     /// # References
     /// Python `Queue.put(obj)`.
@@ -300,6 +302,7 @@ impl From<NotReceived> for RecvError {
     fn from(why: NotReceived) -> RecvError {
         match why {
             NotReceived::NoMemory(len) => RecvError::OutOfMemory { len },
+            NotReceived::Damaged(Damage { found, limit }) => RecvError::Damaged { found, limit },
             NotReceived::Disconnected => RecvError::Disconnected,
             // Without a limit nothing else ends a wait.
             NotReceived::Closed | NotReceived::Empty | NotReceived::TimedOut => RecvError::Closed,
@@ -311,6 +314,7 @@ impl From<NotReceived> for TryRecvError {
     fn from(why: NotReceived) -> TryRecvError {
         match why {
             NotReceived::NoMemory(len) => TryRecvError::OutOfMemory { len },
+            NotReceived::Damaged(Damage { found, limit }) => TryRecvError::Damaged { found, limit },
             NotReceived::Disconnected => TryRecvError::Disconnected,
             NotReceived::Closed => TryRecvError::Closed,
             NotReceived::Empty | NotReceived::TimedOut => TryRecvError::Empty,
@@ -322,6 +326,7 @@ impl From<NotReceived> for RecvTimeoutError {
     fn from(why: NotReceived) -> RecvTimeoutError {
         match why {
             NotReceived::NoMemory(len) => RecvTimeoutError::OutOfMemory { len },
+            NotReceived::Damaged(Damage { found, limit }) => RecvTimeoutError::Damaged { found, limit },
             NotReceived::Disconnected => RecvTimeoutError::Disconnected,
             NotReceived::Closed => RecvTimeoutError::Closed,
             NotReceived::Empty | NotReceived::TimedOut => RecvTimeoutError::TimedOut,
@@ -340,6 +345,9 @@ impl<T> From<Failed<T>> for SendError<T> {
     fn from(failed: Failed<T>) -> SendError<T> {
         match failed {
             Failed::NotSent(NotSent::Disconnected, value) => SendError::Disconnected(value),
+            Failed::NotSent(NotSent::Damaged(Damage { found, limit }), value) => {
+                SendError::Damaged { value, found, limit }
+            }
             Failed::NotSent(_, value) => SendError::Closed(value),
             Failed::TooLong { value, len, limit } => SendError::TooLong { value, len, limit },
             Failed::Encode { value, source } => SendError::Encode { value, source },
@@ -352,6 +360,9 @@ impl<T> From<Failed<T>> for TrySendError<T> {
         match failed {
             Failed::NotSent(NotSent::Closed, value) => TrySendError::Closed(value),
             Failed::NotSent(NotSent::Disconnected, value) => TrySendError::Disconnected(value),
+            Failed::NotSent(NotSent::Damaged(Damage { found, limit }), value) => {
+                TrySendError::Damaged { value, found, limit }
+            }
             Failed::NotSent(_, value) => TrySendError::Full(value),
             Failed::TooLong { value, len, limit } => TrySendError::TooLong { value, len, limit },
             Failed::Encode { value, source } => TrySendError::Encode { value, source },
@@ -364,6 +375,9 @@ impl<T> From<Failed<T>> for SendTimeoutError<T> {
         match failed {
             Failed::NotSent(NotSent::Closed, value) => SendTimeoutError::Closed(value),
             Failed::NotSent(NotSent::Disconnected, value) => SendTimeoutError::Disconnected(value),
+            Failed::NotSent(NotSent::Damaged(Damage { found, limit }), value) => {
+                SendTimeoutError::Damaged { value, found, limit }
+            }
             Failed::NotSent(_, value) => SendTimeoutError::TimedOut(value),
             Failed::TooLong { value, len, limit } => SendTimeoutError::TooLong { value, len, limit },
             Failed::Encode { value, source } => SendTimeoutError::Encode { value, source },

@@ -25,6 +25,8 @@
 //!   commit claims nothing, and after a death there is nothing to repair: the commit moved, or it did not.
 //! - R3: the place of the present count is not written; the other one is.
 //! - R4: the consumer writes its place and its doorbell, and nothing in the buffer.
+//! - R5: no place and no length is believed that cannot be: what garbage is found is [`Damage`], and nothing is read or
+//!   written outside the buffer, which is known from private memory. Garbage that *can* be gives wrong messages.
 //!
 //! # Ordering edges
 //! The doorbells' `record` (`doorbell.rs`). The tail's carries payload and header to the consumer; the head's carries
@@ -57,6 +59,8 @@ struct Place {
 impl Place {
     /// No doorbell ever shows this count.
     const NOWHERE: Place = Place { count: u32::MAX, position: 0 };
+    /// Beyond every ring.
+    const BEYOND: Place = Place { count: u32::MAX, position: u32::MAX };
 
     fn unpack(word: u64) -> Place {
         Place { count: (word >> 32) as u32, position: word as u32 }
@@ -118,12 +122,50 @@ impl End {
     }
 }
 
+/// What no user of the ring has left there: a length in bytes, and the longest there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) found: usize,
+    pub(crate) limit: usize,
+}
+
+/// Looks in a row at an end that moves all the while. Each takes some nanoseconds, and it moves twice in none of them.
+const LOOKS: u32 = 4096;
+
 /// Why a record did not go in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotPushed {
     /// There is no room; what the head showed when that was found.
     Full(Reading),
     Closed,
+    Damaged(Damage),
+}
+
+/// Why nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// There is nothing; what the tail showed when that was found.
+    Nothing(Reading),
+    NoMemory(usize),
+    Damaged(Damage),
+}
+
+impl From<Damage> for NotPushed {
+    fn from(damage: Damage) -> NotPushed {
+        NotPushed::Damaged(damage)
+    }
+}
+
+impl From<Damage> for NotTaken {
+    fn from(damage: Damage) -> NotTaken {
+        NotTaken::Damaged(damage)
+    }
+}
+
+impl From<Reading> for NotTaken {
+    fn from(tail: Reading) -> NotTaken {
+        NotTaken::Nothing(tail)
+    }
 }
 
 /// A committed record.
@@ -204,10 +246,10 @@ impl Ring<'_> {
         if sum >= 2 * self.capacity() { sum - 2 * self.capacity() } else { sum }
     }
 
-    /// How many units lie between two positions.
+    /// How many units lie between two positions; whatever they are, a number.
     #[inline]
     fn between(&self, from: u32, to: u32) -> u32 {
-        if to >= from { to - from } else { to + 2 * self.capacity() - from }
+        if to >= from { to - from } else { to.wrapping_add(2 * self.capacity()).wrapping_sub(from) }
     }
 
     /// The byte in the buffer at which `position` lies.
@@ -228,10 +270,10 @@ impl Ring<'_> {
     /// Where the next payload goes, which has `len` bytes, if there is room for it. Only the producer may ask.
     #[inline]
     pub(crate) fn reserve(&self, len: usize) -> Result<Record, NotPushed> {
-        let tail = self.own_place(self.tail);
+        let tail = self.own_place(self.tail)?;
         let extent = Extent::NONE.and(len);
         if !extent.fits(self.known_room(tail)) {
-            let (reading, room) = self.look_for_room(tail);
+            let (reading, room) = self.look_for_room(tail)?;
             if !extent.fits(room) {
                 return Err(NotPushed::Full(reading));
             }
@@ -262,10 +304,10 @@ impl Ring<'_> {
     /// Puts in the first records of a batch, as many as fit and one commit can count, and says how far it came. `len`
     /// is the length of all payloads, if they have one. Only the producer may.
     pub(crate) fn push_many(&self, batch: &[u8], len: Option<usize>) -> Result<Extent, NotPushed> {
-        let tail = self.own_place(self.tail);
+        let tail = self.own_place(self.tail)?;
         let mut extent = self.first_that_fit(batch, len, self.known_room(tail));
         if extent.bytes() < batch.len() && extent.records < MAX_COMMIT {
-            let (reading, room) = self.look_for_room(tail);
+            let (reading, room) = self.look_for_room(tail)?;
             extent = self.first_that_fit(batch, len, room);
             if extent == Extent::NONE {
                 return Err(NotPushed::Full(reading));
@@ -317,7 +359,7 @@ impl Ring<'_> {
         let records = tail.count.wrapping_sub(head.count) & COUNT_MASK;
         Extent {
             records: self.most.saturating_sub(records),
-            units: self.capacity() - self.between(head.position, tail.position),
+            units: self.capacity().saturating_sub(self.between(head.position, tail.position)),
         }
     }
 
@@ -329,30 +371,34 @@ impl Ring<'_> {
     }
 
     /// The room there is, and what the head showed when that was found.
-    fn look_for_room(&self, tail: Place) -> (Reading, Extent) {
-        let (reading, head) = self.look_at(self.head);
+    fn look_for_room(&self, tail: Place) -> Result<(Reading, Extent), Damage> {
+        let (reading, head) = self.look_at(self.head)?;
+        self.used(head, tail)?;
         self.tail.known.store(head.pack(), Relaxed);
-        (reading, self.room_between(tail, head))
+        Ok((reading, self.room_between(tail, head)))
     }
 
     /// The oldest record, if there is one; else what the tail showed. Only the consumer may.
     #[inline]
-    pub(crate) fn peek(&self) -> Result<Record, Reading> {
-        let place = self.own_place(self.head);
+    pub(crate) fn peek(&self) -> Result<Record, NotTaken> {
+        let place = self.own_place(self.head)?;
         self.committed(place, 1)?;
-        Ok(Record { place, len: self.len_at(place.position) })
+        Ok(Record { place, len: self.len_at(place.position)? })
     }
 
     /// The oldest records, at most `most` of them and not more than one commit can count, and as many as `bytes` hold,
     /// but at least one; if there is none, what the tail showed. Only the consumer may.
-    pub(crate) fn peek_many(&self, most: usize, bytes: usize) -> Result<Oldest, Reading> {
-        let place = self.own_place(self.head);
+    pub(crate) fn peek_many(&self, most: usize, bytes: usize) -> Result<Oldest, NotTaken> {
+        let place = self.own_place(self.head)?;
         let most = most.clamp(1, MAX_COMMIT as usize) as u32;
         let most = most.min(self.committed(place, most)?);
         let mut extent = Extent::NONE;
         while extent.records < most {
-            let len = self.len_at(self.advance(place.position, extent.units));
+            let len = self.len_at(self.advance(place.position, extent.units))?;
             let longer = extent.and(len);
+            if longer.units > self.capacity() {
+                return Err(self.damage(longer.units).into());
+            }
             if longer.bytes() > bytes && extent.records > 0 {
                 break;
             }
@@ -380,10 +426,23 @@ impl Ring<'_> {
 
     /// The length of the record at `position`.
     #[inline]
-    fn len_at(&self, position: u32) -> usize {
+    fn len_at(&self, position: u32) -> Result<usize, Damage> {
         let mut header = [0; HEADER];
         self.buffer.read(self.offset(position), &mut header);
-        payload_len(header)
+        let len = payload_len(header);
+        if units(len) <= self.capacity() { Ok(len) } else { Err(self.damage(units(len))) }
+    }
+
+    /// So many units where there can be no more than the capacity.
+    #[cold]
+    fn damage(&self, units: u32) -> Damage {
+        Damage { found: HEADER * units as usize, limit: self.buffer.len() }
+    }
+
+    /// The units that are in use, if both places can be.
+    fn used(&self, head: Place, tail: Place) -> Result<u32, Damage> {
+        let used = self.between(head.position, tail.position);
+        if used <= self.capacity() { Ok(used) } else { Err(self.damage(used)) }
     }
 
     /// Copies the payload of `record` to `bytes`, which may be shorter, and not longer.
@@ -420,48 +479,52 @@ impl Ring<'_> {
 
     /// How many records were taken so far, wrapping. Only the consumer may ask.
     pub(crate) fn taken(&self) -> u32 {
-        self.own_place(self.head).count
+        self.head.bell.read().count()
     }
 
     /// Where this process's own end stands.
     #[inline]
-    fn own_place(&self, end: &End) -> Place {
-        let count = end.bell.read().count();
-        match end.place(count) {
-            Some(place) if place.position < 2 * self.capacity() => place,
-            place => panic!("ring damaged: count {count}, place {place:?}, capacity {}", self.capacity()),
-        }
+    fn own_place(&self, end: &End) -> Result<Place, Damage> {
+        self.checked(end.place(end.bell.read().count()).unwrap_or(Place::BEYOND))
+    }
+
+    /// A place where an end can be.
+    #[inline]
+    fn checked(&self, place: Place) -> Result<Place, Damage> {
+        if place.position < 2 * self.capacity() { Ok(place) } else { Err(self.damage(place.position)) }
     }
 
     /// What an end shows, and where it stands with that, while its process may be moving it.
-    fn look_at(&self, end: &End) -> (Reading, Place) {
-        loop {
+    fn look_at(&self, end: &End) -> Result<(Reading, Place), Damage> {
+        for _ in 0..LOOKS {
             let reading = end.bell.read();
             if let Some(place) = end.place(reading.count()) {
-                return (reading, place);
+                return Ok((reading, self.checked(place)?));
             }
             spin_hint();
         }
+        Err(self.damage(Place::BEYOND.position))
     }
 
     /// The records between the ends at some instant of the call, and the units they take.
-    pub(crate) fn contents(&self) -> (u32, u32) {
-        loop {
-            let (before, tail) = self.look_at(self.tail);
-            let (_, head) = self.look_at(self.head);
+    pub(crate) fn contents(&self) -> Result<(u32, u32), Damage> {
+        for _ in 0..LOOKS {
+            let (before, tail) = self.look_at(self.tail)?;
+            let (_, head) = self.look_at(self.head)?;
             // The head was read while the tail stood still: that is the instant.
             if self.tail.bell.read().count() == before.count() {
                 let records = tail.count.wrapping_sub(head.count) & COUNT_MASK;
-                return (records, self.between(head.position, tail.position));
+                return Ok((records, self.used(head, tail)?));
             }
             spin_hint();
         }
+        Err(self.damage(Place::BEYOND.position))
     }
 
-    /// Whether a payload of `len` bytes would fit now.
+    /// Whether a payload of `len` bytes would fit now. Where there is damage: who tries is told.
     pub(crate) fn has_room_for(&self, len: usize) -> bool {
-        let (records, used) = self.contents();
-        records < self.most && units(len) <= self.capacity() - used
+        let fits = |(records, used)| records < self.most && units(len) <= self.capacity() - used;
+        self.contents().map_or(true, fits)
     }
 
     /// Copies `bytes` to `at`, going on at the start where it meets the end.

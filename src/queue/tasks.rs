@@ -58,7 +58,7 @@ use crate::{
         doorbell::Reading,
         ends::{Bounds, NotReceived, RawQueue, moment},
         lease::{FINISHED_MASK, Kind, Lease, State, Watched},
-        ring::{MAX_CAPACITY, Record},
+        ring::{Damage, MAX_CAPACITY, NotTaken, Record},
     },
     region::{Handle, Region, Row, Shareable, SharedBytes, portable},
     sync::{MAX_HELD, Patience, may_hold_more},
@@ -101,6 +101,7 @@ impl Limits {
 pub(crate) struct Desk {
     taking: FutexWord,
     cursor: AtomicU32,
+    _rest: [u64; 7],
 }
 
 /// In `taking`: somebody sleeps until it changes, or soon will.
@@ -197,7 +198,7 @@ impl RawTasks {
         if need > have {
             return Err(RegionError::NoRoom { need, have });
         }
-        let desk = Desk { taking: FutexWord::new(0), cursor: AtomicU32::new(0) };
+        let desk = Desk { taking: FutexWord::new(0), cursor: AtomicU32::new(0), _rest: [0; 7] };
         let queue = RawQueue::new_in(region, bounds)?;
         let (_, bytes) = region.place_with_bytes(Nothing, limits.places() * limits.stride(), 64)?;
         let (desk, leases) = region.place_with_row(desk, limits.places(), Lease::new)?;
@@ -226,7 +227,7 @@ impl RawTasks {
             Patience::Until(deadline) => (patience, deadline),
         };
         let late = if tries { NotReceived::Empty } else { NotReceived::TimedOut };
-        let _end = self.queue.hold_receiving(patience).ok_or(late)?;
+        let _end = self.queue.hold_receiving(patience, late)?;
         self.settle();
         let mut commits_are_over = false;
         loop {
@@ -236,7 +237,9 @@ impl RawTasks {
                 Found::NoRecord(tail) => Some(tail),
             };
             if tail.is_some_and(Reading::is_closed) && !commits_are_over {
-                self.queue.pass_through_sending(patience).map_err(|_| late)?;
+                self.queue
+                    .pass_through_sending(patience)
+                    .map_err(|why| if why == NotReceived::TimedOut { late } else { why })?;
                 commits_are_over = true;
             } else if self.sleep(me, tail, tries, deadline)? == Wake::TimedOut {
                 return Err(late.into());
@@ -250,7 +253,7 @@ impl RawTasks {
         let given_back = |lease: &Lease| {
             lease.owner().is_free() && matches!(lease.state().kind(), Kind::Item | Kind::Taking)
         };
-        self.queue.len() == 0 && !self.queue.is_closed() && !self.leases.iter().any(given_back)
+        self.queue.is_empty() && !self.queue.is_closed() && !self.leases.iter().any(given_back)
     }
 
     /// Puts right what the last one at this end left, if it died.
@@ -271,7 +274,15 @@ impl RawTasks {
     /// Takes what was given back, or the oldest record, whichever comes first from the cursor on. The caller holds the
     /// receiving end.
     fn search(&self, me: Me, copy: &mut Vec<u8>) -> Result<Found, NotGiven> {
-        let oldest = self.queue.ring().peek();
+        let oldest = match self.queue.ring().peek() {
+            Ok(record) if record.len() > self.limits.stride() => {
+                return Err(NotReceived::Damaged(self.damage(record.len())).into());
+            }
+            Ok(record) => Ok(record),
+            Err(NotTaken::Nothing(tail)) => Err(tail),
+            Err(NotTaken::Damaged(damage)) => return Err(NotReceived::Damaged(damage).into()),
+            Err(NotTaken::NoMemory(len)) => return Err(NotReceived::NoMemory(len).into()),
+        };
         let places = self.leases.len();
         let first = self.desk.cursor.load(Relaxed) as usize;
         for place in (first..first + places).map(|place| place % places) {
@@ -303,11 +314,6 @@ impl RawTasks {
         copy: &mut Vec<u8>,
     ) -> Result<Option<Taken>, NotGiven> {
         let lease = &self.leases[place];
-        assert!(
-            record.len() <= self.limits.stride(),
-            "a record of {} bytes in a queue of tasks",
-            record.len()
-        );
         reserve(copy, record.len())?;
         if !lease.claim(me) {
             return Ok(None);
@@ -347,7 +353,7 @@ impl RawTasks {
             // CRASH(task.buried): a dead letter, counted as finished.
             return Ok(None);
         }
-        reserve(copy, lease.len.load(Relaxed) as usize)?;
+        reserve(copy, self.len_of(lease)?)?;
         if !lease.claim(me) {
             return Ok(None);
         }
@@ -356,6 +362,17 @@ impl RawTasks {
         lease.kept.store(0, Relaxed);
         self.buffer().read(place * self.limits.stride(), copy);
         Ok(Some(Taken { place, deliveries }))
+    }
+
+    /// The length of what lies in a place.
+    fn len_of(&self, lease: &Lease) -> Result<usize, NotReceived> {
+        let len = lease.len.load(Relaxed) as usize;
+        if len <= self.limits.stride() { Ok(len) } else { Err(NotReceived::Damaged(self.damage(len))) }
+    }
+
+    /// So many bytes where no item can be so long.
+    fn damage(&self, found: usize) -> Damage {
+        Damage { found, limit: self.limits.longest }
     }
 
     /// Sleeps until there may be something, for the head of the receiving line. `tail` is what it showed, if there is
@@ -490,7 +507,7 @@ impl RawTasks {
             }
             let state = lease.state();
             let opened = if state.kind() == Kind::DeadLetter {
-                let reserved = reserve(copy, lease.len.load(Relaxed) as usize);
+                let reserved = self.len_of(lease).map_err(NotGiven::from).and_then(|len| reserve(copy, len));
                 if reserved.is_ok() {
                     self.buffer().read(place * self.limits.stride(), copy);
                     // CRASH(task.opened): it is still there for the next.

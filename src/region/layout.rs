@@ -57,17 +57,23 @@ impl RegionHeader {
 
     /// Says that everything before is complete.
     pub(crate) fn finish(&self) {
-        // ORDERING: Release, so that who reads the magic by Acquire (`fits`) sees the whole header.
+        // ORDERING: Release, so that who reads the magic by Acquire (`check`) sees the whole header.
         self.magic.store(MAGIC, Release);
     }
 
-    /// Whether it is a finished header of this layout, of a region of that size.
-    pub(crate) fn fits(&self, size: usize, page_size: usize) -> bool {
+    /// Whether it is a finished header of this layout, of a region of that size; else which field is wrong, what stands
+    /// there, and what would have to.
+    pub(crate) fn check(&self, size: usize, page_size: usize) -> Result<(), (&'static str, u64, u64)> {
         // ORDERING: Acquire, for the header that `finish` completed.
-        let finished = self.magic.load(Acquire) == MAGIC;
-        let shape =
-            (self.version, self.pointer_width, self.page_size) == (VERSION, usize::BITS, page_size as u64);
-        finished && shape && self.size == size as u64
+        let magic = self.magic.load(Acquire);
+        let fields = [
+            ("magic number", magic, MAGIC),
+            ("layout version", self.version.into(), VERSION.into()),
+            ("pointer width", self.pointer_width.into(), usize::BITS.into()),
+            ("page size", self.page_size, page_size as u64),
+            ("size in the header", self.size, size as u64),
+        ];
+        fields.into_iter().find(|(_, found, expected)| found != expected).map_or(Ok(()), Err)
     }
 
     /// Claims room for `layout` in a region of `size` bytes and says where.

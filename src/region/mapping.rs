@@ -163,14 +163,19 @@ impl Region {
             move |error: io::Error| HandleError::Os { call, code: error.raw_os_error().unwrap_or(0) }
         };
         robust_support().map_err(refused("get_robust_list"))?;
-        let size = map::sealed_size(&fd).map_err(refused("fstat"))?.ok_or(HandleError::Unknown)?;
+        let no_region = |(what, found, expected)| HandleError::NoRegion { what, found, expected };
+        let (size, seals) = map::size_and_seals(&fd).map_err(refused("fstat"))?;
+        if seals & map::SIZE_SEALS != map::SIZE_SEALS {
+            return Err(no_region(("set of seals", seals.into(), map::SIZE_SEALS.into())));
+        }
         if size < HEADER {
-            return Err(HandleError::Unknown);
+            return Err(no_region(("size", size as u64, HEADER as u64)));
         }
         let mapped = map::map_shared(&fd, size).map_err(|refusal| refused(refusal.call)(refusal.source))?;
         let memory = ManuallyDrop::new(mapped);
         let region = Region(Arc::new(Mapping { memory, fd, robust: Mutex::new(Vec::new()) }));
-        if region.header().fits(size, page_size()) { Ok(region) } else { Err(HandleError::Unknown) }
+        region.header().check(size, page_size()).map_err(no_region)?;
+        Ok(region)
     }
 
     /// Its descriptor, to be sent.
@@ -256,4 +261,109 @@ fn page_size() -> usize {
 /// The bytes that a region must have to hold objects of `need` bytes, alignment included.
 pub(crate) fn size_for(need: usize) -> usize {
     need.saturating_add(HEADER + MAX_ALIGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        os::{fd::AsRawFd, unix::fs::FileExt},
+    };
+
+    use nix::{
+        fcntl::{FcntlArg, SealFlag, fcntl},
+        libc,
+        sys::memfd::{MFdFlags, memfd_create},
+        unistd::ftruncate,
+    };
+
+    use super::*;
+
+    /// A memfd of `size` bytes with these seals.
+    fn memfd(size: usize, seals: SealFlag) -> OwnedFd {
+        let fd = memfd_create(c"test", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&fd, size as i64).unwrap();
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        fd
+    }
+
+    fn why(fd: impl Into<OwnedFd>) -> HandleError {
+        Region::attach(fd.into()).expect_err("no region")
+    }
+
+    const SIZE: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
+
+    #[test]
+    fn what_is_no_sealed_memory_is_refused() {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::open("/proc/self/exe").unwrap();
+        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+        for fd in [OwnedFd::from(reader), writer.into(), file.into(), null.into()] {
+            assert_eq!(why(fd), HandleError::Os { call: "fstat", code: libc::EINVAL });
+        }
+        let refused = why(memfd(4096, SIZE | SealFlag::F_SEAL_WRITE));
+        assert_eq!(refused, HandleError::Os { call: "mmap", code: libc::EPERM });
+    }
+
+    #[test]
+    fn what_can_shrink_or_grow_is_refused_with_its_seals() {
+        for seals in
+            [SealFlag::empty(), SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW, SealFlag::F_SEAL_SEAL]
+        {
+            let (found, expected) = (seals.bits() as u64, SIZE.bits() as u64);
+            let refused = why(memfd(4096, seals));
+            assert_eq!(refused, HandleError::NoRegion { what: "set of seals", found, expected });
+        }
+    }
+
+    #[test]
+    fn what_is_too_small_is_refused_with_its_size() {
+        for size in [0, 1, 127] {
+            let refused = why(memfd(size, SIZE));
+            assert_eq!(refused, HandleError::NoRegion { what: "size", found: size as u64, expected: 128 });
+            let said = format!("no region of this program: its size is {size}, where 128 is needed");
+            assert_eq!(refused.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn every_field_of_the_header_is_judged() {
+        let names = ["magic number", "layout version", "pointer width", "page size", "size in the header"];
+        for (at, len, name) in
+            [(0, 8, names[0]), (8, 4, names[1]), (12, 4, names[2]), (16, 8, names[3]), (24, 8, names[4])]
+        {
+            for garbage in [0_u64, 7, u64::MAX] {
+                let region = Region::anonymous(8192).unwrap();
+                let file = File::from(region.descriptor().try_clone_to_owned().unwrap());
+                file.write_all_at(&garbage.to_le_bytes()[..len], at).unwrap();
+                match why(file) {
+                    HandleError::NoRegion { what, found, expected } => {
+                        assert!(
+                            what == name && found != expected && found as u32 == garbage as u32,
+                            "{what}"
+                        );
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // How much is given away is anybody's guess, and judged at every claim.
+        let region = Region::anonymous(8192).unwrap();
+        let file = File::from(region.descriptor().try_clone_to_owned().unwrap());
+        file.write_all_at(&u64::MAX.to_le_bytes(), 32).unwrap();
+        let attached = Region::attach(file.into()).unwrap();
+        assert_eq!((attached.size(), attached.room()), (8192, 0));
+    }
+
+    #[test]
+    fn the_file_is_its_users_alone() {
+        let region = Region::anonymous(4096).unwrap();
+        // SAFETY: an all-zero stat is a valid one; a descriptor that the region holds, and a stat of ours to write to.
+        let mode = unsafe {
+            let mut found: libc::stat = std::mem::zeroed();
+            assert_eq!(libc::fstat(region.descriptor().as_raw_fd(), &mut found), 0);
+            found.st_mode
+        };
+        assert_eq!(mode & 0o7777, 0o600);
+    }
 }

@@ -27,7 +27,8 @@ impl<T: Pod + Send + Sync> Plain for T {}
 /// # Safety
 /// The type has a fixed layout, no pointers but robust links, nothing to drop, and is valid whatever bytes a peer
 /// leaves in it; every field that can change after it was placed is atomic or guarded by a protocol of its own.
-/// `ROBUST` lists the offset of every robust word in it.
+/// `ROBUST` lists the offset of every robust word in it. Padding is spelled out in fields: else what lay on the stack
+/// goes along with them, for every peer to read.
 pub(crate) unsafe trait Shareable: Send + Sync + 'static {
     /// Where in the struct the robust words stand: memory in which one is held is never unmapped.
     const ROBUST: &'static [usize];

@@ -7,7 +7,7 @@ use crate::{
     primitive::Deadline,
     region::{Handle, Region, Row, in_arena, portable},
     sync::{
-        raw_barrier::{MAX_PARTIES, Meeting, RawBarrier, slots_for},
+        raw_barrier::{MAX_PARTIES, Meeting, RawBarrier, parties_of, slots_for},
         round::State,
         slots::Slot,
     },
@@ -142,7 +142,7 @@ impl Barrier {
             _ => return Err(NewBarrierError::TooManyParties { parties, limit: MAX_PARTIES }),
         }
         let slots = slots_for(parties);
-        let place = |region: &Region| region.place_with_row(RawBarrier::new(parties), slots, Slot::new);
+        let place = |region: &Region| region.place_with_row(RawBarrier::new(), slots, Slot::new);
         let (raw, slots) = match region {
             Some(region) => place(region)?,
             None => in_arena(size_of::<RawBarrier>() + slots * size_of::<Slot>(), place)?,
@@ -152,7 +152,12 @@ impl Barrier {
 
     #[inline]
     pub(super) fn meeting(&self) -> Meeting<'_> {
-        Meeting { raw: &self.raw, slots: &self.slots, action: self.action.as_deref() }
+        Meeting {
+            raw: &self.raw,
+            slots: &self.slots,
+            parties: self.parties(),
+            action: self.action.as_deref(),
+        }
     }
 
     /// Waits until all parties have arrived, as long as it takes.
@@ -213,7 +218,7 @@ impl Barrier {
 
     /// How many must arrive.
     pub fn parties(&self) -> usize {
-        self.raw.parties()
+        parties_of(self.slots.len())
     }
 
     /// How many have arrived and wait; 0 when it is broken.

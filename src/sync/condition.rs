@@ -169,6 +169,7 @@ pub(crate) struct RawCondition {
     state: AtomicU64,
     pub(super) baton: RobustWord,
     news: FutexWord,
+    _rest: [u32; 3],
 }
 
 #[cfg(not(loom))]
@@ -182,7 +183,8 @@ unsafe impl Shareable for RawCondition {
 
 impl RawCondition {
     pub(crate) fn new() -> RawCondition {
-        RawCondition { state: AtomicU64::new(0), baton: RobustWord::new(), news: FutexWord::new(0) }
+        let (state, news) = (AtomicU64::new(0), FutexWord::new(0));
+        RawCondition { state, baton: RobustWord::new(), news, _rest: [0; 3] }
     }
 
     fn load(&self) -> State {

@@ -32,6 +32,7 @@ use crate::{
 #[repr(C)]
 pub(crate) struct RawOnce {
     done: AtomicU32,
+    _gap: u32,
     lock: RawLock,
 }
 
@@ -42,7 +43,7 @@ unsafe impl Shareable for RawOnce {
 
 impl RawOnce {
     pub(crate) fn new() -> RawOnce {
-        RawOnce { done: AtomicU32::new(0), lock: RawLock::new() }
+        RawOnce { done: AtomicU32::new(0), _gap: 0, lock: RawLock::new() }
     }
 
     #[inline]

@@ -93,11 +93,12 @@ const FATE: usize = 3;
 #[repr(C, align(64))]
 pub(crate) struct RawBarrier {
     pub(super) word: FutexWord,
-    parties: u32,
+    _gap: u32,
     pub(super) bell: RawLock,
+    _rest: u64,
 }
 
-// SAFETY: atomics and a lock; `parties` is never written again.
+// SAFETY: atomics and a lock.
 unsafe impl Shareable for RawBarrier {
     const ROBUST: &'static [usize] = &[std::mem::offset_of!(RawBarrier, bell) + RawLock::WORD];
 }
@@ -106,12 +107,8 @@ unsafe impl Shareable for RawBarrier {
 const _: () = assert!(size_of::<RawBarrier>() == 64);
 
 impl RawBarrier {
-    pub(crate) fn new(parties: usize) -> RawBarrier {
-        RawBarrier { word: FutexWord::new(0), parties: parties as u32, bell: RawLock::with_waiters() }
-    }
-
-    pub(crate) fn parties(&self) -> usize {
-        self.parties as usize
+    pub(crate) fn new() -> RawBarrier {
+        RawBarrier { word: FutexWord::new(0), _gap: 0, bell: RawLock::with_waiters(), _rest: 0 }
     }
 }
 
@@ -120,11 +117,17 @@ pub(crate) const fn slots_for(parties: usize) -> usize {
     parties + SPARE
 }
 
+/// How many parties so many slots are for. Known from private memory, then: no peer can change it.
+pub(crate) const fn parties_of(slots: usize) -> usize {
+    slots.saturating_sub(SPARE)
+}
+
 /// A barrier as its algorithm sees it; the memory is somebody else's.
 #[derive(Clone, Copy)]
 pub(crate) struct Meeting<'a> {
     pub(crate) raw: &'a RawBarrier,
     pub(crate) slots: &'a [Slot],
+    pub(crate) parties: usize,
     pub(crate) action: Option<&'a (dyn Fn() + Send + Sync)>,
 }
 
@@ -215,7 +218,7 @@ impl<'a> Meeting<'a> {
                         return Err(BarrierError::TimedOut);
                     }
                 }
-                State::Open(newest) if self.arrived(newest) + 1 >= self.raw.parties() => {
+                State::Open(newest) if self.arrived(newest) + 1 >= self.parties => {
                     if self.action.is_some() && !stay.leads {
                         expired = self.lead(&mut stay, seen, deadline);
                         continue;
@@ -253,7 +256,7 @@ impl<'a> Meeting<'a> {
             let seen = self.look();
             let waiting = match seen.state() {
                 State::Broken(_) => return 0,
-                State::Acting => return self.raw.parties(),
+                State::Acting => return self.parties,
                 State::Open(newest) => self.arrived(newest),
             };
             // ORDERING: Acquire, so that the second look is after the slot's.
@@ -409,7 +412,7 @@ impl<'a> Meeting<'a> {
     /// Ends the round as the last to arrive, holding the bell if there is an action. None if the word is no longer as
     /// `seen`.
     fn end_round(self, stay: &mut Stay<'a>, seen: Word) -> Option<Result<usize, BarrierError>> {
-        let index = self.raw.parties() - 1;
+        let index = self.parties - 1;
         if self.somebody_died(seen) && !mutant(Mutant::LastLooksAway) {
             let broken = self.change(seen, seen.broken(BarrierError::PeerDied));
             return broken.then_some(Err(BarrierError::PeerDied));

@@ -76,6 +76,7 @@ pub(crate) struct RawRwLock {
     /// Readers look at the line above, and only at that.
     _apart: [u32; 13],
     writing: RawLock,
+    _rest: [u64; 2],
 }
 
 #[cfg(not(loom))]
@@ -99,6 +100,7 @@ impl RawRwLock {
             hungry: FutexWord::new(0),
             _apart: [0; 13],
             writing: RawLock::new(),
+            _rest: [0; 2],
         }
     }
 }

@@ -170,6 +170,7 @@ pub(crate) struct Words {
     pub(super) last: AtomicU32,
     line: RawLock,
     pub(super) ledger: RawLock,
+    _rest: u64,
 }
 
 // SAFETY: locks and atomics, and a number that nobody changes, for which any bytes will do.
@@ -214,6 +215,7 @@ impl RawSemaphore {
             last: AtomicU32::new(0),
             line: RawLock::new(),
             ledger: RawLock::new(),
+            _rest: 0,
         };
         let (words, row) = region.place_with_row(words, holders, Slot::new)?;
         Ok(RawSemaphore { words, row })

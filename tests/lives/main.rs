@@ -3,6 +3,7 @@
 //! - *thief*: children of every fate beside a thread that calls waitpid(-1) all the time;
 //! - *ignored*: the same in a process that ignores SIGCHLD;
 //! - *trees*: trees of children, whose root, worker, or both are killed at a random moment;
+//! - *objects*: one object of each kind, which all die with in hand, or in the middle of using it;
 //! - *busy*: starts by the fork server from a program whose other threads hold std's streams, a lock and the allocator.
 //!
 //! `cargo lives [--count N] [--seed S] [NAME...]`; the count is 10,000 unless this says another.
@@ -17,7 +18,7 @@ use std::{
 
 use nix::libc;
 use pshared::{Atomic, Context, Process, SpawnError, functions};
-use support::{lives, random::Random};
+use support::{lives, random::Random, worn};
 
 functions! {
     static DOUBLE: fn(u32) -> u32 = |number| 2 * number;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         }
     }
     println!("lives: {count} each, seed {seed}");
-    let parts: [(&str, &dyn Fn() -> bool); 4] = [
+    let parts: [(&str, &dyn Fn() -> bool); 5] = [
         ("thief", &|| {
             let stolen = Atomic::new(0).unwrap();
             let well = in_a_child(|| stolen.set(lives::fates_beside_a_thief(count as i32)));
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         }),
         ("ignored", &|| in_a_child(|| lives::fates_with_sigchld_ignored(count as i32))),
         ("trees", &|| trees(count, seed)),
+        ("objects", &|| in_a_child(|| objects(count, seed))),
         ("busy", &|| in_a_child(|| busy(count))),
     ];
     let mut well = true;
@@ -71,6 +73,12 @@ fn trees(count: u32, seed: u64) -> bool {
     let felled = lives::fell_trees(count, &mut Random(seed | 1));
     println!("trees: {felled:?}");
     felled.zombies == 0 && felled.orphans == 0 && felled.descriptors == 0
+}
+
+fn objects(count: u32, seed: u64) {
+    let worn = worn::wear(count, &mut Random(seed | 1));
+    println!("{worn}");
+    assert_eq!(worn.figures[0], worn.figures[1]);
 }
 
 fn busy(count: u32) {

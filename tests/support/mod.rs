@@ -10,6 +10,7 @@ pub mod lives;
 pub mod locks;
 pub mod page;
 pub mod random;
+pub mod worn;
 
 use std::{
     fs,

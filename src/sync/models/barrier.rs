@@ -30,6 +30,7 @@ type Verdict = Result<usize, BarrierError>;
 struct Party {
     raw: RawBarrier,
     slots: Vec<Slot>,
+    parties: usize,
     action: Option<Arc<dyn Fn() + Send + Sync>>,
     written: [UnsafeCell<u32>; 4],
 }
@@ -47,11 +48,11 @@ impl Party {
     fn build(parties: usize, slots: usize, action: Option<Arc<dyn Fn() + Send + Sync>>) -> Arc<Party> {
         let slots = (0..slots).map(|_| Slot::new()).collect();
         let written = [(); 4].map(|()| UnsafeCell::new(0));
-        Arc::new(Party { raw: RawBarrier::new(parties), slots, action, written })
+        Arc::new(Party { raw: RawBarrier::new(), slots, parties, action, written })
     }
 
     fn meeting(&self) -> Meeting<'_> {
-        Meeting { raw: &self.raw, slots: &self.slots, action: self.action.as_deref() }
+        Meeting { raw: &self.raw, slots: &self.slots, parties: self.parties, action: self.action.as_deref() }
     }
 
     fn wait(&self) -> Verdict {

@@ -1,0 +1,5 @@
+//! See `joinable.rs`, `run`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pshared_fuzz::run("joinable_ops", data));

@@ -1,0 +1,5 @@
+//! See `pipe.rs`, `run`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pshared_fuzz::run("pipe_ops", data));
