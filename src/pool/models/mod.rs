@@ -241,3 +241,56 @@ fn mutant_death_unrung_is_seen() {
     let said = fails_with(Mutant::DeathUnrung, || every_death("", 1, a_worker_dies));
     assert!(said.contains("deadlock"), "{said}");
 }
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Six workers, any of which but one may die; a parent; a supervisor.
+
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+    use crate::primitive::{
+        Acquire, Change, FutexWord,
+        model::explore::crowds::{crowd, draw_fuel},
+    };
+
+    #[test]
+    fn a_crowd_of_mortals_does_each_task() {
+        crowd("pools: six workers, a parent, a supervisor", || {
+            let board = board(6, 6);
+            assert!(board.preside());
+            let (ended, count) = (Rc::new(RefCell::new(Vec::new())), Arc::new(FutexWord::new(0)));
+            for worker in 0..6 {
+                let (board, ended, count) = (board.clone(), ended.clone(), count.clone());
+                let fuel = if worker == 0 { usize::MAX } else { draw_fuel(2, 60) };
+                spawn(move || {
+                    let died = die_after(fuel, || work(&board, worker, usize::MAX)).is_err();
+                    ended.borrow_mut().push((worker, died));
+                    count.change_and_wake(Change::Add(1), 1);
+                });
+            }
+            let parent = spawn({
+                let board = board.clone();
+                move || {
+                    let tasks = [(0, 3), (1, 4), (2, 5), (3, 6), (4, 7), (5, 8)];
+                    give(&board, &tasks[..4]);
+                    give(&board, &tasks[4..]);
+                    for (slot, number) in tasks {
+                        assert_eq!(collect(&board, slot, number), State::Done);
+                    }
+                    board.order(Orders::Closed);
+                }
+            });
+            for buried in 0..6 {
+                while count.load(Acquire) == buried {
+                    count.wait(buried, None);
+                }
+                let (worker, died) = ended.borrow()[buried as usize];
+                if died {
+                    board.bury(worker, |_, word| word.again(true));
+                }
+            }
+            parent.join();
+        });
+    }
+}

@@ -144,3 +144,35 @@ fn mutant_clear_keeps_generation_is_seen() {
         fails_with(Mutant::ClearKeepsGeneration, || every_load(|| explore("", 4, a_sleeper_hears_a_pulse)));
     assert!(said.contains("deadlock"), "{said}");
 }
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_hears_of_it() {
+        crowd("events: seven who wait, one who sets, clears and sets", || {
+            let signal = Signal::new();
+            let waiters = [(); CROWD - 1].map(|()| {
+                let signal = signal.clone();
+                mortal(20, move || signal.wait())
+            });
+            signal.set();
+            let pulse = {
+                let signal = signal.clone();
+                move || {
+                    signal.event.clear();
+                    signal.event.set();
+                }
+            };
+            if mortal(20, pulse).join().is_err() {
+                signal.event.set();
+            }
+            waiters.into_iter().for_each(|waiter| drop(waiter.join().is_ok()));
+            assert!(signal.event.is_set());
+        });
+    }
+}
