@@ -176,6 +176,18 @@ fn a_withdrawal() {
     assert_eq!(board.look(0).state(), state);
 }
 
+/// A worker that has nothing to do hears that the pool is closed.
+fn an_order() {
+    let board = board(1, 1);
+    assert!(board.preside());
+    let worker = spawn({
+        let board = board.clone();
+        move || work(&board, 0, 1)
+    });
+    board.order(Orders::Closed);
+    assert_eq!(worker.join(), 0);
+}
+
 #[test]
 fn a_task_is_done_and_its_result_seen() {
     explore("a worker, a parent", 4, one_task);
@@ -199,6 +211,11 @@ fn a_task_whose_worker_dies_is_done_by_another() {
 #[test]
 fn what_is_withdrawn_is_not_done() {
     explore("a worker, a parent that withdraws", 4, a_withdrawal);
+}
+
+#[test]
+fn an_idle_worker_hears_of_an_order() {
+    explore("an idle worker, an order", 4, an_order);
 }
 
 #[test]
@@ -239,6 +256,28 @@ fn mutant_dead_keep_tasks_is_seen() {
 #[test]
 fn mutant_death_unrung_is_seen() {
     let said = fails_with(Mutant::DeathUnrung, || every_death("", 1, a_worker_dies));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutants_without_a_fence_are_seen() {
+    for fault in [Mutant::GiverUnfenced, Mutant::RestUnfenced] {
+        let said = fails_with(fault, || explore("", 4, one_task));
+        assert!(said.contains("deadlock"), "{said}");
+    }
+    let said = fails_with(Mutant::OrderUnfenced, || explore("", 4, an_order));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutant_order_untold_is_seen() {
+    let said = fails_with(Mutant::OrderUntold, || explore("", 4, an_order));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutant_death_keeps_wake_is_seen() {
+    let said = fails_with(Mutant::DeathKeepsWake, || every_death("", 0, a_worker_dies_beside_another));
     assert!(said.contains("deadlock"), "{said}");
 }
 

@@ -325,6 +325,12 @@ fn mutant_commit_then_wake_of_a_batch_is_seen() {
     fails_with(Mutant::CommitThenWake, || every_death("", 2, batch_receiver_dies));
 }
 
+#[test]
+fn mutant_close_untold_is_seen() {
+    let said = fails_with(Mutant::CloseUntold, || every_death("", 3, close_while_a_sender_waits));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
 #[cfg(feature = "shuttle")]
 mod crowd {
     //! Eight threads, of which six may die.

@@ -200,6 +200,12 @@ fn mutant_gone_at_once_is_seen() {
     assert!(said.contains("left == right") || said.contains("Disconnected"), "{said}");
 }
 
+#[test]
+fn mutant_peers_unfenced_is_seen() {
+    let said = fails_with(Mutant::PeersUnfenced, || explore("", 4, one_comes_before_the_other_goes));
+    assert!(said.contains("somebody always was"), "{said}");
+}
+
 #[cfg(feature = "shuttle")]
 mod crowd {
     //! Eight threads, any of which may die.

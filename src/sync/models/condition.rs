@@ -427,6 +427,21 @@ fn mutant_announce_after_leaving_is_seen() {
     is_seen(Mutant::AnnounceAfterLeaving, || explore("", 4, || a_notification_arrives(true)));
 }
 
+#[test]
+fn mutant_notified_asleep_is_seen() {
+    is_seen(Mutant::NotifiedAsleep, || explore("", 2, || a_notification_arrives(true)));
+}
+
+#[test]
+fn mutant_baton_unfenced_is_seen() {
+    is_seen(Mutant::BatonUnfenced, || explore("", 3, the_second_hears_of_the_baton));
+}
+
+#[test]
+fn mutant_sweep_wakes_one_is_seen() {
+    is_seen(Mutant::SweepWakesOne, || every_death("", 1, a_notifier_of_all_dies));
+}
+
 #[cfg(feature = "shuttle")]
 mod crowd {
     //! Eight threads, of which those that wait may die.

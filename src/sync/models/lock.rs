@@ -459,6 +459,23 @@ mod mutants {
     }
 }
 
+#[test]
+fn mutants_of_waiters_are_seen() {
+    let said = fails_with(Mutant::SleeperUnannounced, || {
+        explore("", 4, || turns_in_company(SURVIVES, 1, 0));
+    });
+    assert!(said.contains("deadlock"), "{said}");
+    let said = fails_with(Mutant::LatecomerAsleep, || {
+        explore("", 4, || turns_in_company(SURVIVES, 1, 0));
+    });
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutant_death_untold_is_seen() {
+    fails_with(Mutant::DeathUntold, || every_death("", 4, |fuel| turns_in_company(fuel, 1, 0)));
+}
+
 #[cfg(feature = "shuttle")]
 mod crowd {
     //! Eight threads, any of which may die.

@@ -372,6 +372,14 @@ mod mutants {
     }
 }
 
+#[test]
+fn mutant_line_unfenced_is_seen() {
+    fails_with(Mutant::LineUnfenced, || {
+        explore("", 3, || holder_waits_for_reader(true));
+        explore("", 3, || holder_waits_for_reader(false));
+    });
+}
+
 #[cfg(feature = "shuttle")]
 mod crowd {
     //! Eight threads, any of which may die.

@@ -81,6 +81,13 @@ fn mutant_relaxed_commit_is_seen() {
     fails_with(Mutant::RelaxedCommit, || every_load(|| explore("", 3, reader_beside_a_writer)));
 }
 
+#[test]
+fn mutants_without_a_fence_are_seen() {
+    for fault in [Mutant::ReaderUnfenced, Mutant::WriterUnfenced] {
+        fails_with(fault, || every_load(|| explore("", 3, reader_beside_a_writer)));
+    }
+}
+
 #[cfg(feature = "shuttle")]
 mod crowd {
     //! Eight threads, any writer of which may die.
