@@ -289,7 +289,6 @@
 //! | `condition::has_token_for` | LateWaiterTakes | loom, shuttle |
 //! | `condition::notify` | NotifiedAsleep | loom, shuttle |
 //! | `condition::pass_baton` | BatonNotPassed | loom, shuttle |
-//! | `condition::pass_baton` | BatonUnfenced | loom |
 //! | `condition::stand_in_line` | ListenerNotPending | loom, shuttle, crash |
 //! | `condition::stand_in_line`, `wait::wait_until` | BatonNotHeld | crash |
 //! | `condition::stand_in_line` | BatonNotComparedAgain | loom, shuttle |
@@ -388,7 +387,7 @@
 //! | `raw_barrier::waiting` | a number to look at: no step follows from it |
 //! | `raw_barrier::arrive`, `raw_barrier::wait_for_slot` | the fences: no model was found that fails without them |
 //! | `raw_lock::unlock_and_ring` | the wake: no model was found that fails without it |
-//! | `condition::notify` | the fence: no model was found that fails without it |
+//! | `condition::notify`, `condition::pass_baton` | the fences: no model was found that fails without them |
 //! | `raw_rwlock::drop` | a courtesy between writers, which ends by itself |
 //!
 //! # Kernel floor

@@ -226,8 +226,6 @@ pub enum Mutant {
     OrderUntold,
     /// The wake that a dead worker had been given is nobody's.
     DeathKeepsWake,
-    /// Who frees a condition's baton looks without a fence for more tokens.
-    BatonUnfenced,
     /// Who notifies wakes nobody.
     NotifiedAsleep,
     /// Who ends an epoch of a condition wakes one of its sleepers.

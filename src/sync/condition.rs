@@ -331,9 +331,7 @@ impl RawCondition {
         self.baton.swap(0, Release);
         // CRASH(condition.passed): pending.
         // ORDERING(relay): SeqCst.
-        if !mutant(Mutant::BatonUnfenced) {
-            fence(SeqCst);
-        }
+        fence(SeqCst);
         if !mutant(Mutant::BatonNotPassed) {
             self.hint(self.load());
         }

@@ -95,7 +95,7 @@ fn two_workers() {
     });
     assert_eq!(collect(&board, 0, 7), State::Done);
     assert_eq!(collect(&board, 1, 8), State::Done);
-    workers.map(|worker| worker.join());
+    let _ = workers.map(|worker| worker.join());
 }
 
 /// A worker dies after `fuel` steps of a task, or of waiting for one; its task is lost, and another worker does what

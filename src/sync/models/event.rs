@@ -55,7 +55,7 @@ fn pulse_reaches_both() {
     signal.set();
     signal.event.clear();
     signal.event.set();
-    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
+    let _ = waiters.map(|waiter| waiter.join());
 }
 
 /// One waits, and the flag is set and cleared; if it was asleep by then, nobody else will wake it.
@@ -91,7 +91,7 @@ fn setter_dies(fuel: usize) {
     if !signal.event.is_set() {
         signal.event.set();
     }
-    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
+    let _ = waiters.map(|waiter| waiter.join());
 }
 
 /// A waiter dies after `fuel` steps; another waits beside it.
@@ -171,7 +171,7 @@ mod crowd {
             if mortal(20, pulse).join().is_err() {
                 signal.event.set();
             }
-            waiters.into_iter().for_each(|waiter| drop(waiter.join().is_ok()));
+            let _ = waiters.map(|waiter| waiter.join());
             assert!(signal.event.is_set());
         });
     }

@@ -356,7 +356,7 @@ mod crowd {
                 spawn(move || section.plain_turn())
             });
             section.plain_turn();
-            guarded.into_iter().for_each(|other| drop(other.join().is_ok()));
+            let _ = guarded.map(|other| other.join());
             plain.into_iter().for_each(|other| other.join());
             assert_eq!(balance(&section.semaphore), (1, 0));
         });
@@ -372,7 +372,7 @@ mod crowd {
             });
             acquire(&shared, 3, Patience::FOREVER).unwrap();
             shared.release(3).unwrap();
-            others.into_iter().for_each(|other| drop(other.join().is_ok()));
+            let _ = others.map(|other| other.join());
             assert_eq!(balance(&shared), (3, 0));
         });
     }
