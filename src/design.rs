@@ -241,6 +241,7 @@
 //! |---------------|--------------------------------------------------------------------------------------------------|
 //! | `cargo test`  | what the API says, with really forked children, each test in a process of its own                |
 //! | `cargo loom`  | every order of a few threads within the bound, with deaths at every shared access, and mutants   |
+//! | `cargo shuttle` | some orders of the same models and of crowds of eight, by random and PCT schedulers, deaths included |
 //! | `cargo crash` | a kill after every instruction of every operation in every company; two deaths; mutants          |
 //! | `cargo storm` | random kills under load against the same objects: counts of lost, doubled, torn, stalled         |
 //! | `cargo lives` | 10,000 children beside a thief, without SIGCHLD, in trees, beside busy threads: counts of what is left |
