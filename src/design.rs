@@ -243,6 +243,7 @@
 //! |---------------|--------------------------------------------------------------------------------------------------|
 //! | `cargo test`  | what the API says, with really forked children, each test in a process of its own                |
 //! | `cargo loom`  | every order of a few threads within the bound, with deaths at every shared access, and mutants   |
+//! | `cargo shuttle` | some orders of the same models and of crowds of eight, by random and PCT schedulers, deaths included |
 //! | `cargo crash` | a kill after every instruction of every operation in every company; two deaths; mutants          |
 //! | `cargo storm` | random kills under load against the same objects: counts of lost, doubled, torn, stalled         |
 //! | `cargo lives` | 10,000 children beside a thief, without SIGCHLD, in trees, beside busy threads: counts of what is left |
@@ -258,6 +259,139 @@
 //! nothing. What the models do not show: timeouts never fire, accesses are at most acquire and release, the modelled
 //! futex orders more than the kernel's, and robust links are real pointers natively only. What the exact kill does not
 //! show: weak memory, and what happens inside one system call.
+//!
+//! # Steps and their mutants
+//! Each step that a proof is to miss, by the function that takes it; the fault that stands for it (what it does is told
+//! in `primitive/mutant.rs`); and what a test asserts it to be caught by. What weakens an ordering only loom can show.
+//!
+//! | step | mutant | caught by |
+//! |------|--------|-----------|
+//! | `board::bury` | DeadKeepTasks | loom, shuttle, crash |
+//! | `board::bury` | DeathUnrung | loom, shuttle, crash |
+//! | `board::bury` | DeathKeepsWake | loom, shuttle |
+//! | `board::claim` | TakenByStore | loom, shuttle |
+//! | `board::commit` | RelaxedResult | loom |
+//! | `board::commit` | ResultUnrung | loom, shuttle |
+//! | `board::order` | OrderUnfenced | loom |
+//! | `board::order` | OrderUntold | loom, shuttle |
+//! | `board::publish` | TaskUntold | loom, shuttle, crash |
+//! | `board::publish` | GiverUnfenced | loom |
+//! | `board::rest` | LooksBeforeItRests | loom, shuttle |
+//! | `board::rest` | RestUnfenced | loom |
+//! | `claim::announce` | SleeperUnfenced | loom |
+//! | `claim::claim` | ClaimUntold | loom, shuttle |
+//! | `claim::give_back` | LeaveUntold | loom, shuttle, crash |
+//! | `claim::ring` | CommitUnrung | loom, shuttle, crash |
+//! | `claim::ring` | CarefulUnfenced | loom |
+//! | `claim::ring_if_waited` | CommitterUnfenced | loom |
+//! | `claim::wake` | RingThenWake | loom, shuttle |
+//! | `claim::watch` | NoLastLook | loom, shuttle |
+//! | `claim::watch` | LeftUnseen | loom, shuttle, crash |
+//! | `condition::announce`, `condition::hint`, `condition::notify` | SweepLeftUndone | loom, shuttle, crash |
+//! | `condition::disturb_loner` | LonerNotDisturbed | loom, shuttle |
+//! | `condition::has_token_for` | LateWaiterTakes | loom, shuttle |
+//! | `condition::notify` | NotifiedAsleep | loom, shuttle |
+//! | `condition::pass_baton` | BatonNotPassed | loom, shuttle |
+//! | `condition::stand_in_line` | ListenerNotPending | loom, shuttle, crash |
+//! | `condition::stand_in_line`, `wait::wait_until` | BatonNotHeld | crash |
+//! | `condition::stand_in_line` | BatonNotComparedAgain | loom, shuttle |
+//! | `condition::sweep` | SweepWakesOne | loom, shuttle |
+//! | `doorbell::close` | CloseUntold | loom, shuttle |
+//! | `doorbell::commit`, `doorbell::commit_and_wake` | CommitThenWake | loom, shuttle, crash |
+//! | `doorbell::commit`, `doorbell::commit_and_wake`, `doorbell::sleep` | BellBeside | loom, shuttle, crash |
+//! | `doorbell::commit` | PendingOnCount | crash |
+//! | `doorbell::commit`, `lane::commit`, `value::store` | RelaxedCommit | loom |
+//! | `doorbell::commit_and_wake` | CommitWakesOne | loom, shuttle, crash |
+//! | `doorbell::sleep` | TrustSleeperBit | loom, shuttle, crash |
+//! | `doorbell::sleep` | CloseBesideSleeper | loom, shuttle, crash |
+//! | `end::claim_slowly` | PipeUngreeted | crash |
+//! | `end::drop` | PipeClosedQuietly | crash |
+//! | `end::wait` | PipeOwnerUnwatched | crash |
+//! | `ends::pull` | GoneAtOnce | loom, shuttle |
+//! | `ends::take_oldest` | ClosedAtOnce | loom, shuttle, crash |
+//! | `event::clear` | ClearKeepsGeneration | loom, shuttle, crash |
+//! | `event::set_and_wake` | SetThenWake | loom, shuttle, crash |
+//! | `event::set_and_wake` | SetWakesOne | loom, shuttle, crash |
+//! | `event::watch` | PulseForgotten | loom, shuttle |
+//! | `gate::open` | GateFreedUnopened | crash |
+//! | `lane::wait` | DrainedBeforeJudged | loom, shuttle, crash |
+//! | `lease::finish`, `lease::finish_awaited` | FinishThenWake | loom, shuttle, crash |
+//! | `lease::finish_awaited` | FinishWakesOne | loom, shuttle, crash |
+//! | `lease::release_watched` | LeaseFreedThenWake | loom, shuttle, crash |
+//! | `lease::watch` | WatchWithoutWaiters | loom, shuttle, crash |
+//! | `ledger::release_guard` | SlotBeforePermit | loom, shuttle, crash |
+//! | `ledger::settle`, `ledger::transfer` | HeirSettlesNothing | loom, shuttle, crash |
+//! | `ledger::transfer` | NotedAfterwards | loom, shuttle, crash |
+//! | `mapping::drop` | UnmapHeldLock | crash |
+//! | `once::call` | DoneBeforeDone | loom, shuttle, crash |
+//! | `once::call` | RelaxedDone | loom |
+//! | `peers::enter` | EntryUntold | loom, shuttle, crash |
+//! | `peers::search` | PeersCountedOnce | loom, shuttle |
+//! | `peers::search` | PeersUnfenced | loom |
+//! | `peers::watch` | PeersUnwatched | loom, shuttle, crash |
+//! | `raw_barrier::arrive` | PartyNotPending | loom, shuttle, crash |
+//! | `raw_barrier::arrive` | RelaxedArrival | loom |
+//! | `raw_barrier::arrive` | CrowdForgotten | loom, shuttle |
+//! | `raw_barrier::change` | RoundWakesOne | loom, shuttle, crash |
+//! | `raw_barrier::end_round` | LastLooksAway | loom, shuttle, crash |
+//! | `raw_barrier::end_round` | LeaderLeavesEarly | loom, shuttle |
+//! | `raw_barrier::finish_reset` | ResetUntold | loom, shuttle |
+//! | `raw_barrier::sleep` | SleepUnguarded | loom, shuttle |
+//! | `raw_barrier::sleep` | BellNotPassedOn | crash |
+//! | `raw_lock::claim`, `raw_rwlock::read_at_once` | RelaxedClaim | loom |
+//! | `raw_lock::free_and_wake` | DropWaiters | loom, shuttle, crash |
+//! | `raw_lock::free_and_wake` | ReleaseThenWake | loom, shuttle, crash |
+//! | `raw_lock::freed`, `raw_lock::unlock_quietly`, `raw_lock::unlock_rest` | ReleaseBeforeUnlink | crash |
+//! | `raw_lock::lock_contended` | HeirForgetsWaiters | loom, shuttle, crash |
+//! | `raw_lock::lock_contended` | WaiterNotPending | loom, shuttle, crash |
+//! | `raw_lock::lock_contended` | LeaverKeepsWake | loom, shuttle, crash |
+//! | `raw_lock::lock_contended` | SleeperUnannounced | loom, shuttle |
+//! | `raw_lock::outlast_holder` | WriterUnannounced | loom, shuttle, crash |
+//! | `raw_lock::suspect` | DeathUntold | loom, shuttle |
+//! | `raw_lock::unlock_quietly` | RelaxedUnlock | loom |
+//! | `raw_lock::wake_latecomer` | LatecomerAsleep | loom, shuttle |
+//! | `raw_rwlock::end_write` | FreeBeforeOpen | loom, shuttle |
+//! | `raw_rwlock::is_open_before_sleep` | LineUnfenced | loom |
+//! | `raw_rwlock::read_at_once` | WriterUnseen | loom, shuttle |
+//! | `raw_rwlock::rouse_line` | LineStaysAsleep | loom, shuttle, crash |
+//! | `raw_rwlock::shut_and_wait` | SlotsBeforeShut | loom, shuttle |
+//! | `raw_rwlock::shut_and_wait` | ChangeUnnoted | loom, shuttle, crash |
+//! | `raw_semaphore::give_to_sleeper` | BellNotPending | loom, shuttle, crash |
+//! | `raw_semaphore::give_to_sleeper` | GiveWithoutWake | loom, shuttle, crash |
+//! | `raw_semaphore::less` | NewcomerPasses | loom, shuttle, crash |
+//! | `raw_semaphore::release` | RelaxedRelease | loom |
+//! | `raw_semaphore::sleep` | WordBeforeBell | loom, shuttle |
+//! | `raw_semaphore::sleep` | HeadTrustsSleeper | loom, shuttle, crash |
+//! | `raw_semaphore::sleep` | HoldersUnwatched | loom, shuttle, crash |
+//! | `ring::first_that_fit` | BatchPieceByPiece | loom, shuttle, crash |
+//! | `ring::stage` | PositionBeforeCommit | loom, shuttle, crash |
+//! | `ring::take_many` | MarkEmptyBeforeCommit | loom, shuttle, crash |
+//! | `rlock::leave` | InnerGuardFrees | loom, shuttle |
+//! | `rlock::take` | HeirKeepsDepth | loom, shuttle, crash |
+//! | `sending::send` | CommitBeforeRecord | loom, shuttle, crash |
+//! | `tasks::set_taking` | TakingNotTold | loom, shuttle, crash |
+//! | `tasks::settle` | LeaseNotVoided | loom, shuttle, crash |
+//! | `tasks::sleep` | TakersUnwatched | loom, shuttle, crash |
+//! | `tasks::take_record` | LeaseAfterHead | loom, shuttle, crash |
+//! | `value::load` | ReaderUnfenced | loom |
+//! | `value::store` | VersionBeforeBytes | loom, shuttle, crash |
+//! | `value::store` | WriterUnfenced | loom |
+//! | `wait::wait_until` | TokenBeforeLock | crash |
+//! | `wait::wait_until` | AnnounceAfterLeaving | loom, shuttle |
+//!
+//! Fences and wakes without a mutant:
+//!
+//! | step | why |
+//! |------|-----|
+//! | `board::nudge` | it retires a worker that has no task; the pool's tests wait for it |
+//! | `board::ring`, `board::wake_one`, `raw_lock::rouse` | the calls of them are mutated |
+//! | `claim::leave` | as `claim::give_back`, for an end that another thread holds |
+//! | `lock::intend_change`, `lock::changes_are_whole` | for the compiler's order inside one thread |
+//! | `raw_barrier::waiting` | a number to look at: no step follows from it |
+//! | `raw_barrier::arrive`, `raw_barrier::wait_for_slot` | the fences: no model was found that fails without them |
+//! | `raw_lock::unlock_and_ring` | the wake: no model was found that fails without it |
+//! | `condition::notify`, `condition::pass_baton` | the fences: no model was found that fails without them |
+//! | `raw_rwlock::drop` | a courtesy between writers, which ends by itself |
 //!
 //! # Kernel floor
 //! | need                                        | since                     | without it                            |

@@ -104,6 +104,44 @@ fn tagged<'a>(text: &'a str, tag: &str) -> Vec<&'a str> {
     rest.filter_map(|rest| rest.strip_prefix('(')?.split_once(')')).map(|(name, _)| name).collect()
 }
 
+/// The `file::function`s whose code `names` something, and what: by file name alone, so that a table can name it.
+fn by_function(path: &str, text: &str, names: impl Fn(&str) -> Vec<String>) -> Vec<(String, String)> {
+    let file = path.rsplit('/').next().unwrap_or("").trim_end_matches(".rs");
+    let (mut function, mut found) = (String::new(), Vec::new());
+    for line in text.lines().take_while(|line| !line.starts_with("mod tests")).map(code) {
+        if let Some((_, rest)) = line.split_once("fn ") {
+            function = first_word(rest).unwrap_or_default();
+        }
+        found.extend(names(&line).into_iter().map(|name| (format!("{file}::{function}"), name)));
+    }
+    found
+}
+
+/// The names that stand behind `Mutant::`.
+fn mutants_in(line: &str) -> Vec<String> {
+    line.split("Mutant::").skip(1).filter_map(first_word).collect()
+}
+
+/// Fences, and calls of the futex that wake.
+fn fences_and_wakes(line: &str) -> Vec<String> {
+    let does = ["fence(", ".wake(", "change_and_wake"].iter().any(|call| line.contains(call));
+    let declares = line.contains("fn ");
+    if does && !declares { vec![String::new()] } else { Vec::new() }
+}
+
+/// The first column of the rows of a table of [`DESIGN`], the part that begins with `title`, each split at its names.
+fn rows(design: &str, title: &str) -> Vec<(BTreeSet<String>, String)> {
+    let (_, part) = design.split_once(title).expect("the design has this part");
+    let part = part.split("\n//! # ").next().unwrap_or("").split("\n//!\n//! Fences").next().unwrap_or("");
+    let rows = part.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.map(|row| {
+        let (names, rest) = row.split_once(" | ").expect("a row has two columns");
+        let names = names.replace('`', "").split(", ").map(str::to_owned).collect();
+        (names, rest.trim_end_matches(" |").to_owned())
+    })
+    .collect()
+}
+
 fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
@@ -458,6 +496,72 @@ fn every_fuzzer_is_built_and_has_a_small_corpus() {
         files += sizes.len();
     }
     assert!(files < 200, "{files} inputs");
+}
+
+/// The enum, the code, the catchers and the table in the design say the same: no fault without a step and a catcher,
+/// and no fence or wake without either a fault or a reason.
+#[test]
+fn every_step_has_a_mutant_and_every_mutant_a_catcher() {
+    let files = sources("src");
+    let text = |path: &str| &files.iter().find(|file| file.path == path).expect("it is there").text;
+    let named = |kept: &dyn Fn(&str) -> bool, names: &dyn Fn(&str) -> Vec<String>| -> Vec<(String, String)> {
+        let kept = files.iter().filter(|file| kept(&file.path));
+        kept.flat_map(|file| by_function(&file.path, &file.text, names)).collect()
+    };
+    let is_model = |path: &str| path.contains("/models/");
+    let is_step = |path: &str| {
+        !is_model(path) && !["src/primitive/", "src/os/"].iter().any(|room| path.starts_with(room))
+    };
+    let seam = text("src/primitive/mutant.rs");
+    let (_, faults) = seam.split_once("pub enum Mutant").unwrap();
+    let faults = faults.split("\n}").next().unwrap().lines().map(code);
+    let faults: BTreeSet<String> =
+        faults.filter_map(|line| line.trim().strip_suffix(',').map(str::to_owned)).collect();
+    let mut expected: BTreeMap<String, (BTreeSet<String>, String)> = BTreeMap::new();
+    for (place, fault) in named(&is_step, &mutants_in) {
+        expected.entry(fault).or_default().0.insert(place);
+    }
+    let hunted = sources("tests/crash").into_iter().find(|file| file.path.ends_with("mutants.rs")).unwrap();
+    let hunted: BTreeSet<String> = hunted
+        .text
+        .lines()
+        .filter(|line| line.contains("caught_by(") || line.contains("fault("))
+        .flat_map(|line| mutants_in(&code(line)))
+        .collect();
+    let modelled: BTreeSet<String> =
+        named(&is_model, &mutants_in).into_iter().map(|(_, fault)| fault).collect();
+    for (fault, (_, catchers)) in &mut expected {
+        let weakens = fault.starts_with("Relaxed") || fault.ends_with("Unfenced");
+        let loom = modelled.contains(fault);
+        let all = [("loom", loom), ("shuttle", loom && !weakens), ("crash", hunted.contains(fault))];
+        let all: Vec<&str> = all.into_iter().filter_map(|(name, catches)| catches.then_some(name)).collect();
+        assert!(!all.is_empty(), "nothing catches {fault}");
+        *catchers = all.join(", ");
+    }
+    let known: BTreeSet<String> = expected.keys().cloned().chain(["None".to_owned()]).collect();
+    assert_eq!(faults, known, "the enum and the code");
+
+    let design = text(DESIGN);
+    let listed: BTreeMap<String, (BTreeSet<String>, String)> = rows(design, "# Steps and their mutants")
+        .into_iter()
+        .map(|(places, rest)| {
+            let (fault, catchers) = rest.split_once(" | ").expect("a row has three columns");
+            (fault.to_owned(), (places, catchers.to_owned()))
+        })
+        .collect();
+    assert_eq!(listed, expected, "the table and the code");
+
+    let steps: BTreeSet<String> =
+        named(&is_step, &fences_and_wakes).into_iter().map(|(place, _)| place).collect();
+    let mutated = expected.values().flat_map(|(places, _)| places.clone());
+    let excused: BTreeSet<String> = rows(design, "Fences and wakes without a mutant")
+        .into_iter()
+        .flat_map(|(places, _)| places)
+        .collect();
+    assert!(excused.is_subset(&steps), "reasons for steps that are not there: {excused:?}");
+    let covered: BTreeSet<String> = mutated.chain(excused).collect();
+    let bare: Vec<_> = steps.difference(&covered).collect();
+    assert!(bare.is_empty(), "neither a mutant nor a reason: {bare:?}");
 }
 
 /// The checks can fail: each is shown something bad, and something good that resembles it.

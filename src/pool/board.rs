@@ -281,8 +281,12 @@ impl Board {
     pub(super) fn order(&self, orders: Orders) {
         // ORDERING: the order and the looks at the bits are ordered as in `publish`.
         self.hall.orders.0.fetch_or(orders as u32, AcqRel);
-        fence(SeqCst);
-        self.wake(u32::MAX);
+        if !mutant(Mutant::OrderUnfenced) {
+            fence(SeqCst);
+        }
+        if !mutant(Mutant::OrderUntold) {
+            self.wake(u32::MAX);
+        }
         self.ring();
     }
 
@@ -310,7 +314,9 @@ impl Board {
         // ORDERING(publishing): Release.
         self.hall.tail.0.store(tail.wrapping_add(slots.len() as u64), Release);
         // ORDERING(sleeping): a full fence, between READY and the look at the bits.
-        fence(SeqCst);
+        if !mutant(Mutant::GiverUnfenced) {
+            fence(SeqCst);
+        }
         if !mutant(Mutant::TaskUntold) {
             self.wake(slots.len() as u32);
         }
@@ -471,7 +477,9 @@ impl Board {
         bits.fetch_or(bit, SeqCst);
         // CRASH(pool.resting): the bit stays until the supervisor takes it away.
         // ORDERING(sleeping): a full fence, between the bit and the looks at the slots.
-        fence(SeqCst);
+        if !mutant(Mutant::RestUnfenced) {
+            fence(SeqCst);
+        }
         let busy = if mutant(Mutant::LooksBeforeItRests) { early } else { self.has_business(desk) };
         let woken = if busy { Wake::Changed } else { desk.bell.wait(seen, deadline) };
         // CRASH(pool.woken): whatever it was woken for, the others are woken when it is buried.
@@ -514,7 +522,9 @@ impl Board {
         self.rewind();
         // ORDERING(sleeping): as in `publish`.
         fence(SeqCst);
-        self.wake(u32::MAX); // B5
+        if !mutant(Mutant::DeathKeepsWake) {
+            self.wake(u32::MAX); // B5
+        }
         if !mutant(Mutant::DeathUnrung) {
             self.ring(); // B2
         }

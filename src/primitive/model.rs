@@ -25,13 +25,28 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-pub(crate) use loom::cell::UnsafeCell;
-use loom::sync::atomic;
-pub(crate) use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+#[cfg(not(feature = "shuttle"))]
+mod by_loom;
+#[cfg(feature = "shuttle")]
+mod by_shuttle;
+#[cfg(not(feature = "shuttle"))]
+use by_loom as backend;
+#[cfg(feature = "shuttle")]
+use by_shuttle as backend;
+
+/// Lets others run, until they have gone as far as they can or by preemption.
+#[cfg(test)]
+pub(crate) use backend::yield_now;
 
 #[cfg(test)]
 pub(crate) mod explore;
 pub(crate) mod kernel;
+
+use backend::atomic;
+pub(crate) use backend::{
+    UnsafeCell,
+    atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst},
+};
 
 /// No spinning: loom tries every order anyway.
 pub(crate) const SPINS: u32 = 0;
@@ -71,7 +86,7 @@ pub(crate) const TID_MASK: u32 = 0x3fff_ffff;
 pub(crate) const COURTESY: Duration = Duration::ZERO;
 
 pub(crate) fn spin_hint() {
-    loom::hint::spin_loop();
+    backend::yield_now();
 }
 
 pub(crate) fn fence(order: atomic::Ordering) {

@@ -204,6 +204,38 @@ pub enum Mutant {
     DeathUnrung,
     /// A parent lets its newborn through the gate before it has opened it.
     GateFreedUnopened,
+    /// A sleeper does not set WAITERS.
+    SleeperUnannounced,
+    /// A release that finds WAITERS set at the last moment wakes nobody.
+    LatecomerAsleep,
+    /// Who takes a lock over from the dead is not told.
+    DeathUntold,
+    /// A reader of a value looks at the version again without a fence.
+    ReaderUnfenced,
+    /// A writer of a value overwrites the older copy without a fence.
+    WriterUnfenced,
+    /// Who commits to a channel looks for a sleeper without a fence.
+    CommitterUnfenced,
+    /// Who gives a pool tasks looks for sleepers without a fence.
+    GiverUnfenced,
+    /// A worker of a pool looks for tasks without a fence after it has said that it is about to sleep.
+    RestUnfenced,
+    /// Who orders a pool to close looks for sleepers without a fence.
+    OrderUnfenced,
+    /// An order to a pool wakes no worker.
+    OrderUntold,
+    /// The wake that a dead worker had been given is nobody's.
+    DeathKeepsWake,
+    /// Who notifies wakes nobody.
+    NotifiedAsleep,
+    /// Who ends an epoch of a condition wakes one of its sleepers.
+    SweepWakesOne,
+    /// A reader in line looks at the flag without a fence.
+    LineUnfenced,
+    /// Who looks through those who have registered counts them again without a fence.
+    PeersUnfenced,
+    /// Who closes a queue wakes nobody.
+    CloseUntold,
 }
 
 /// Whether the fault `which` is switched on. Always false in a normal build.

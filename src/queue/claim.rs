@@ -228,7 +228,9 @@ impl Claim {
     pub(crate) fn ring_if_waited(&self) {
         // CRASH(claim.unrung): committed. The sleeper, if there is one, is told by our end.
         // ORDERING(sleeping): between the commit and the look at the word.
-        light_fence();
+        if !mutant(Mutant::CommitterUnfenced) {
+            light_fence();
+        }
         // ORDERING: Relaxed, ordered by the fence, or by the next.
         let careful = self.careful.load(Relaxed) != CARELESS;
         if careful || OwnerWord(self.robust.load(Relaxed)).has_waiters() {

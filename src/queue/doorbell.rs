@@ -206,6 +206,10 @@ impl Doorbell {
     /// value for which the call passes over sleepers, 0x7ff, has CLOSED set: nobody sleeps on it.)
     pub(crate) fn close(&self, other: &Doorbell) {
         // ORDERING(closing): the kernel's change is a full barrier.
+        if mutant(Mutant::CloseUntold) {
+            self.word.fetch_or(CLOSED, Release);
+            return;
+        }
         self.word.change_and_wake_both(Change::SetBit(CLOSED), &other.word);
     }
 

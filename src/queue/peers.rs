@@ -160,7 +160,9 @@ impl<'a> Party<'a> {
             let entries = self.entries.load(Acquire);
             let held = self.slots.used().iter().find(|slot| !slot.lock.state().is_free());
             // ORDERING(left): Acquire for all slots that were found free.
-            fence(Acquire);
+            if !mutant(Mutant::PeersUnfenced) {
+                fence(Acquire);
+            }
             if held.is_some() || self.entries.load(Acquire) == entries || mutant(Mutant::PeersCountedOnce) {
                 return held; // P2
             }

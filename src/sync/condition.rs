@@ -372,7 +372,9 @@ impl RawCondition {
         // ORDERING(relay): SeqCst, as in `pass_baton`.
         fence(SeqCst);
         // Even if all have tokens: it may be that who gave the last one died before this.
-        self.news.wake(1);
+        if !mutant(Mutant::NotifiedAsleep) {
+            self.news.wake(1);
+        }
         given
     }
 
@@ -407,7 +409,7 @@ impl RawCondition {
     fn sweep(&self, epoch: u64) {
         // ORDERING(herald): Release.
         self.news.fetch_add(1, Release);
-        self.news.wake(u32::MAX);
+        self.news.wake(if mutant(Mutant::SweepWakesOne) { 1 } else { u32::MAX });
         loop {
             let seen = self.load();
             if seen.epoch() != epoch || !seen.sweep() || self.exchange(seen, State(seen.0 & !SWEEP)) {

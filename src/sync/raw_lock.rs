@@ -297,7 +297,7 @@ impl RawLock {
                 seen = OwnerWord(self.robust.load(Relaxed));
                 continue;
             }
-            if !seen.has_waiters() {
+            if !seen.has_waiters() && !mutant(Mutant::SleeperUnannounced) {
                 // ORDERING: Relaxed, the bit carries nothing: whoever frees the word exchanges it and sees the bit.
                 match self.robust.compare_exchange(seen.0, seen.with_waiters().0, Relaxed, Relaxed) {
                     Ok(_) => seen = seen.with_waiters(),
@@ -388,7 +388,11 @@ impl RawLock {
     /// What to report when the word or the note speaks of trouble.
     #[cold]
     fn suspect(&self, seen: OwnerWord, noted: u32) -> Suspicion {
-        if seen.owner_died() { Suspicion::OwnerDied } else { Suspicion::from_note(noted) }
+        if seen.owner_died() && !mutant(Mutant::DeathUntold) {
+            Suspicion::OwnerDied
+        } else {
+            Suspicion::from_note(noted)
+        }
     }
 
     /// What the holders before left word of. Only the holder may ask.
@@ -466,6 +470,9 @@ impl RawLock {
     fn wake_latecomer(&self) {
         // CRASH(lock.unrung): free with WAITERS and still pending: the kernel wakes one in our place; or another's,
         // WAITERS kept, and its release wakes.
+        if mutant(Mutant::LatecomerAsleep) {
+            return;
+        }
         if self.robust.wake(1) == 0 {
             // ORDERING: Relaxed, a hint between those who release.
             self.few.store(1, Relaxed);

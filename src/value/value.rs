@@ -81,7 +81,9 @@ impl<'a, T: Plain> Copies<'a, T> {
                 bytes.copy_from_slice(&word.load(Relaxed).to_ne_bytes()[..bytes.len()]);
             }
             // ORDERING(reuse): Acquire, so that with any newer byte we also see the newer version (V2).
-            fence(Acquire);
+            if !mutant(Mutant::ReaderUnfenced) {
+                fence(Acquire);
+            }
             if self.version().load(Relaxed) == version {
                 return value;
             }
@@ -98,7 +100,9 @@ impl<'a, T: Plain> Copies<'a, T> {
             self.version().store(next, Release);
         }
         // ORDERING(reuse): Release, so that who sees a byte of this copy sees the version that freed it.
-        fence(Release);
+        if !mutant(Mutant::WriterUnfenced) {
+            fence(Release);
+        }
         for (bytes, word) in bytemuck::bytes_of(value).chunks(8).zip(self.copy(next)) {
             let mut padded = [0; 8];
             padded[..bytes.len()].copy_from_slice(bytes);

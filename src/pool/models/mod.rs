@@ -95,7 +95,7 @@ fn two_workers() {
     });
     assert_eq!(collect(&board, 0, 7), State::Done);
     assert_eq!(collect(&board, 1, 8), State::Done);
-    workers.map(|worker| worker.join());
+    let _ = workers.map(|worker| worker.join());
 }
 
 /// A worker dies after `fuel` steps of a task, or of waiting for one; its task is lost, and another worker does what
@@ -176,6 +176,18 @@ fn a_withdrawal() {
     assert_eq!(board.look(0).state(), state);
 }
 
+/// A worker that has nothing to do hears that the pool is closed.
+fn an_order() {
+    let board = board(1, 1);
+    assert!(board.preside());
+    let worker = spawn({
+        let board = board.clone();
+        move || work(&board, 0, 1)
+    });
+    board.order(Orders::Closed);
+    assert_eq!(worker.join(), 0);
+}
+
 #[test]
 fn a_task_is_done_and_its_result_seen() {
     explore("a worker, a parent", 4, one_task);
@@ -199,6 +211,11 @@ fn a_task_whose_worker_dies_is_done_by_another() {
 #[test]
 fn what_is_withdrawn_is_not_done() {
     explore("a worker, a parent that withdraws", 4, a_withdrawal);
+}
+
+#[test]
+fn an_idle_worker_hears_of_an_order() {
+    explore("an idle worker, an order", 4, an_order);
 }
 
 #[test]
@@ -240,4 +257,79 @@ fn mutant_dead_keep_tasks_is_seen() {
 fn mutant_death_unrung_is_seen() {
     let said = fails_with(Mutant::DeathUnrung, || every_death("", 1, a_worker_dies));
     assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutants_without_a_fence_are_seen() {
+    for fault in [Mutant::GiverUnfenced, Mutant::RestUnfenced] {
+        let said = fails_with(fault, || explore("", 4, one_task));
+        assert!(said.contains("deadlock"), "{said}");
+    }
+    let said = fails_with(Mutant::OrderUnfenced, || explore("", 4, an_order));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutant_order_untold_is_seen() {
+    let said = fails_with(Mutant::OrderUntold, || explore("", 4, an_order));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutant_death_keeps_wake_is_seen() {
+    let said = fails_with(Mutant::DeathKeepsWake, || every_death("", 0, a_worker_dies_beside_another));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Six workers, any of which but one may die; a parent; a supervisor.
+
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+    use crate::primitive::{
+        Acquire, Change, FutexWord,
+        model::explore::crowds::{crowd, draw_fuel},
+    };
+
+    #[test]
+    fn a_crowd_of_mortals_does_each_task() {
+        crowd("pools: six workers, a parent, a supervisor", || {
+            let board = board(6, 6);
+            assert!(board.preside());
+            let (ended, count) = (Rc::new(RefCell::new(Vec::new())), Arc::new(FutexWord::new(0)));
+            for worker in 0..6 {
+                let (board, ended, count) = (board.clone(), ended.clone(), count.clone());
+                let fuel = if worker == 0 { usize::MAX } else { draw_fuel(2, 60) };
+                spawn(move || {
+                    let died = die_after(fuel, || work(&board, worker, usize::MAX)).is_err();
+                    ended.borrow_mut().push((worker, died));
+                    count.change_and_wake(Change::Add(1), 1);
+                });
+            }
+            let parent = spawn({
+                let board = board.clone();
+                move || {
+                    let tasks = [(0, 3), (1, 4), (2, 5), (3, 6), (4, 7), (5, 8)];
+                    give(&board, &tasks[..4]);
+                    give(&board, &tasks[4..]);
+                    for (slot, number) in tasks {
+                        assert_eq!(collect(&board, slot, number), State::Done);
+                    }
+                    board.order(Orders::Closed);
+                }
+            });
+            for buried in 0..6 {
+                while count.load(Acquire) == buried {
+                    count.wait(buried, None);
+                }
+                let (worker, died) = ended.borrow()[buried as usize];
+                if died {
+                    board.bury(worker, |_, word| word.again(true));
+                }
+            }
+            parent.join();
+        });
+    }
 }

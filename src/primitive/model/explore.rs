@@ -15,21 +15,32 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook},
     rc::Rc,
     sync::Once,
     time::Instant,
 };
 
-use loom::thread::{self, Thread};
-
-use super::{SeqCst, fence, kernel};
+use super::{
+    SeqCst,
+    backend::{self, Thread},
+    fence, kernel,
+};
 use crate::primitive::{Mutant, set_mutant};
+
+/// How much a backend does that cannot try every order: for one model, for each death in it, and for a crowd.
+const EFFORT: usize = 8;
+const EFFORT_OF_A_DEATH: usize = 1;
+#[cfg(feature = "shuttle")]
+const EFFORT_OF_A_CROWD: usize = 40;
 
 thread_local! {
     static ORDERS: Cell<u64> = const { Cell::new(0) };
     static DEATH: Cell<bool> = const { Cell::new(false) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// How many times the effort is made.
+    static TIMES: Cell<usize> = const { Cell::new(1) };
 }
 
 /// Runs `model` in every order with at most `preemptions` of them. A wake-up that got lost is a deadlock, which loom
@@ -37,7 +48,7 @@ thread_local! {
 pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let began = Instant::now();
     ORDERS.set(0);
-    run(preemptions, model);
+    run(preemptions, EFFORT, model);
     report(name, preemptions, began);
 }
 
@@ -52,7 +63,8 @@ pub(crate) fn every_death(
     for fuel in 0.. {
         DEATH.set(false);
         let model = model.clone();
-        let result = catch_unwind(AssertUnwindSafe(|| run(preemptions, move || model(fuel))));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| run(preemptions, EFFORT_OF_A_DEATH, move || model(fuel))));
         if let Err(failure) = result {
             resume_unwind(Box::new(format!("death after {fuel} steps: {}", text(&*failure))));
         }
@@ -87,29 +99,45 @@ pub(crate) fn newest_first(models: impl FnOnce()) {
     result.unwrap_or_else(|failure| resume_unwind(failure));
 }
 
-/// Runs `model` with `fault` put in, asserts that it fails, and returns what it failed with.
-pub(crate) fn fails_with(fault: Mutant, model: impl FnOnce()) -> String {
+/// Runs `model` with `fault` put in, asserts that it fails, and returns what it failed with. Where the backend cannot
+/// show a fault of its kind, it must not fail, and nothing is said.
+pub(crate) fn fails_with(fault: Mutant, model: impl Fn()) -> Said {
     keep_quiet();
+    let shows = backend::shows(fault);
+    let tries = if shows { backend::TRIES } else { &[1] };
     set_mutant(fault);
     QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(model));
+    let failure = tries.iter().find_map(|&times| {
+        TIMES.set(times);
+        catch_unwind(AssertUnwindSafe(&model)).err()
+    });
+    TIMES.set(1);
     QUIET.set(false);
     set_mutant(Mutant::None);
-    match result {
-        Ok(()) => panic!("the model does not see {fault:?}"),
-        Err(failure) => {
-            let said = text(&*failure).lines().next().unwrap_or_default().to_owned();
-            println!("{fault:?} after {} orders: {said}", ORDERS.get());
-            said
-        }
+    let said = failure.map(|failure| text(&*failure).lines().next().unwrap_or_default().to_owned());
+    assert_eq!(said.is_some(), shows, "whether the model sees {fault:?}: {said:?}");
+    println!("{fault:?} after {} orders: {said:?}", ORDERS.get());
+    Said(said)
+}
+
+/// What a failure said, if one could be had.
+pub(crate) struct Said(Option<String>);
+
+impl Said {
+    /// Whether it spoke of `matter`, if it spoke.
+    pub(crate) fn contains(&self, matter: &str) -> bool {
+        self.0.as_ref().is_none_or(|said| said.contains(matter))
     }
 }
 
-fn run(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    builder.max_branches = builder.max_branches.max(10_000);
-    builder.check(move || {
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or("nothing"))
+    }
+}
+
+fn run(preemptions: usize, effort: usize, model: impl Fn() + Send + Sync + 'static) {
+    backend::run(preemptions, effort * TIMES.get(), move || {
         ORDERS.set(ORDERS.get() + 1);
         kernel::reset();
         model();
@@ -121,7 +149,7 @@ fn run(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 fn report(name: &str, preemptions: usize, began: Instant) {
     let seconds = began.elapsed().as_secs_f32();
-    println!("{name}: {preemptions} preemptions, {} orders, {seconds:.1} s", ORDERS.get());
+    println!("{name}: {}, {} orders, {seconds:.1} s", backend::method(preemptions), ORDERS.get());
 }
 
 fn text(payload: &(dyn Any + Send)) -> &str {
@@ -152,7 +180,7 @@ pub(crate) struct Joiner<T> {
 pub(crate) fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> Joiner<T> {
     let joiner = Joiner { result: Rc::default(), end: Rc::default() };
     let (result, end) = (joiner.result.clone(), joiner.end.clone());
-    loom::thread::spawn(move || {
+    backend::spawn(move || {
         let value = body();
         kernel::bury();
         *result.borrow_mut() = Some(value);
@@ -188,9 +216,47 @@ impl End {
 
     fn wait(&self) {
         while !self.reached.get() {
-            self.waiting.replace(Some(thread::current()));
-            thread::park();
+            self.waiting.replace(Some(backend::current()));
+            backend::park();
         }
         fence(SeqCst);
+    }
+}
+
+#[cfg(feature = "shuttle")]
+pub(crate) mod crowds {
+    //! More threads than loom bears, several of which may die.
+
+    use std::time::Instant;
+
+    use super::{EFFORT_OF_A_CROWD, Joiner, ORDERS, report, run, spawn};
+    use crate::primitive::model::{
+        backend::draw,
+        kernel::{Died, die_after},
+    };
+
+    /// How many there are.
+    pub(crate) const CROWD: usize = 8;
+
+    /// Runs `model` in many orders.
+    pub(crate) fn crowd(name: &str, model: impl Fn() + Send + Sync + 'static) {
+        let began = Instant::now();
+        ORDERS.set(0);
+        run(0, EFFORT_OF_A_CROWD, model);
+        report(name, 0, began);
+    }
+
+    /// Starts a thread of which the schedule says whether it dies, and after how many steps: fewer than `steps`.
+    pub(crate) fn mortal<T: 'static>(
+        steps: usize,
+        body: impl FnOnce() -> T + 'static,
+    ) -> Joiner<Result<T, Died>> {
+        let fuel = draw_fuel(2, steps);
+        spawn(move || die_after(fuel, body))
+    }
+
+    /// Fuel for one of whom one in `odds` dies, in fewer than `steps` steps.
+    pub(crate) fn draw_fuel(odds: usize, steps: usize) -> usize {
+        if draw(odds) == 0 { draw(steps) } else { usize::MAX }
     }
 }

@@ -13,9 +13,10 @@ use std::{
     sync::Arc,
 };
 
-use loom::thread::{self, Thread};
-
-use super::{AcqRel, Deadline, FutexWord, Me, OWNER_DIED, Relaxed, TID_MASK, WAITERS, Wake};
+use super::{
+    AcqRel, Deadline, FutexWord, Me, OWNER_DIED, Relaxed, TID_MASK, WAITERS, Wake,
+    backend::{self, Thread},
+};
 
 thread_local! {
     static KERNEL: RefCell<Kernel> = const { RefCell::new(Kernel::new()) };
@@ -114,7 +115,7 @@ impl Kernel {
 
     /// The calling thread's task.
     fn current(&mut self) -> usize {
-        let thread = thread::current();
+        let thread = backend::current();
         let known = self.tasks.iter().rposition(|task| !task.gone && task.thread.id() == thread.id());
         known.unwrap_or_else(|| {
             self.tasks.push(Task {
@@ -142,9 +143,10 @@ impl Kernel {
         self.queue.retain(|sleeper| sleeper.task != task);
     }
 
-    /// Ends the sleep of the first sleeper of `word` whom `ending` can meet, if there is one. One that sleeps on
-    /// several words leaves the other queues when it runs: until then a wake may be spent on it there too.
-    fn end_first(&mut self, word: *const FutexWord, ending: Ending) -> bool {
+    /// Ends the sleep of the first sleeper of `word` whom `ending` can meet, if there is one, and puts its thread among
+    /// the `roused` if that is to be unparked. One that sleeps on several words leaves the other queues when it runs:
+    /// until then a wake may be spent on it there too.
+    fn end_first(&mut self, word: *const FutexWord, ending: Ending, roused: &mut Vec<Thread>) -> bool {
         let tasks = &self.tasks;
         let can_meet = |task: &Task| match ending {
             Ending::Woken => true,
@@ -169,7 +171,7 @@ impl Kernel {
         task.ending = Some(ending);
         if task.parked {
             task.parked = false;
-            task.thread.unpark();
+            roused.push(task.thread.clone());
         }
         true
     }
@@ -306,7 +308,7 @@ pub(super) fn sleep(
     }
     with(|kernel| kernel.tasks[me].parked = true);
     loop {
-        thread::park();
+        backend::park();
         if let Some(ended) = ended(me) {
             return ended;
         }
@@ -338,20 +340,33 @@ pub(super) fn wake(word: &FutexWord, count: u32) -> u32 {
 
 /// The waking part of an event that has changed or read `word` just now.
 pub(super) fn rouse(word: &FutexWord, count: u32) -> u32 {
-    with(|kernel| {
+    let mut roused = Vec::new();
+    let woken = with(|kernel| {
         let mut woken = 0;
-        while woken < count && kernel.end_first(word, Ending::Woken) {
+        while woken < count && kernel.end_first(word, Ending::Woken, &mut roused) {
             woken += 1;
         }
         woken
-    })
+    });
+    unpark(roused);
+    woken
+}
+
+/// Lets those run whose sleep has ended. Other threads may run between two of them, and the table shows them awake.
+fn unpark(roused: Vec<Thread>) {
+    for thread in roused {
+        thread.unpark();
+    }
 }
 
 /// Ends the sleep of whoever has slept longest on `word`, other than by a wake. False if nobody sleeps there whom
 /// `ending` can meet: the caller then goes on without it, and loom tries the order in which somebody does.
 pub(crate) fn end_sleep(word: &FutexWord, ending: Ending) -> bool {
     word.newest();
-    with(|kernel| kernel.end_first(word, ending))
+    let mut roused = Vec::new();
+    let ended = with(|kernel| kernel.end_first(word, ending, &mut roused));
+    unpark(roused);
+    ended
 }
 
 /// The calling thread's TID, by order of first access. The unwinding have none.
@@ -438,7 +453,7 @@ mod tests {
                 asleep.join();
             });
         });
-        assert!(said.starts_with("death after 1 steps: deadlock"), "{said}");
+        assert!(said.contains("death after 1 steps: deadlock"), "{said}");
     }
 
     #[test]

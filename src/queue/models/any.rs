@@ -158,3 +158,35 @@ fn mutant_pulse_forgotten_is_seen() {
     let said = fails_with(Mutant::PulseForgotten, || explore("", 4, a_pulse_ends_the_wait));
     assert!(said.contains("deadlock"), "{said}");
 }
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, some of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_waits_for_two_things() {
+        crowd("waits for two things: five who wait, two who receive, one who sends and sets", || {
+            let sources = sources();
+            let waiters = [(); 5].map(|()| {
+                let sources = sources.clone();
+                mortal(40, move || wait(&sources))
+            });
+            let receivers = [(); 2].map(|()| {
+                let queue = sources.queue.clone();
+                spawn(move || recv(&queue))
+            });
+            send(&sources.queue);
+            send(&sources.queue);
+            receivers.into_iter().for_each(|receiver| receiver.join());
+            sources.event.set();
+            for waiter in waiters {
+                if let Ok((queue, event)) = waiter.join() {
+                    assert!(queue || event);
+                }
+            }
+        });
+    }
+}

@@ -328,6 +328,12 @@ fn mutant_careful_unfenced_is_seen() {
 }
 
 #[test]
+fn mutant_committer_unfenced_is_seen() {
+    let said = fails_with(Mutant::CommitterUnfenced, || explore("", 2, || two_messages(ONE)));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
 fn mutant_sleeper_unfenced_is_seen() {
     for heavy in [true, false] {
         let hunt = || {

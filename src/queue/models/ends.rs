@@ -324,3 +324,70 @@ fn mutant_batch_piece_by_piece_is_seen() {
 fn mutant_commit_then_wake_of_a_batch_is_seen() {
     fails_with(Mutant::CommitThenWake, || every_death("", 2, batch_receiver_dies));
 }
+
+#[test]
+fn mutant_close_untold_is_seen() {
+    let said = fails_with(Mutant::CloseUntold, || every_death("", 3, close_while_a_sender_waits));
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, of which six may die.
+
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{crowd, mortal};
+
+    /// Four send two each, three receive until they are told that it is closed, and one closes it when all is sent.
+    #[test]
+    fn a_crowd_of_mortals_sends_and_receives() {
+        crowd("queues: four who send, three who receive, one who closes", || {
+            let queue = queue(TWO);
+            let numbers = [10, 20, 30, 40];
+            let senders = numbers.map(|number| {
+                let queue = queue.clone();
+                mortal(120, move || {
+                    send(&queue, number).unwrap();
+                    send(&queue, number + 1).unwrap();
+                })
+            });
+            let receive = || {
+                let (queue, landed) = (queue.clone(), Rc::new(RefCell::new(Vec::new())));
+                let landing = landed.clone();
+                let receiving = move || {
+                    while let Ok(number) = recv(&queue, Patience::FOREVER) {
+                        landing.borrow_mut().push(number);
+                    }
+                };
+                (receiving, landed)
+            };
+            let (receiving, landed) = receive();
+            let steady = spawn(receiving);
+            let receivers = [(); 2].map(|()| {
+                let (receiving, landed) = receive();
+                (mortal(120, receiving), landed)
+            });
+            let mut sent = Vec::new();
+            for (sender, number) in senders.into_iter().zip(numbers) {
+                if sender.join().is_ok() {
+                    sent.extend([number, number + 1]);
+                }
+            }
+            queue.close();
+            steady.join();
+            let mut received = landed.take();
+            let mut dead = 0;
+            for (receiver, landed) in receivers {
+                dead += usize::from(receiver.join().is_err());
+                received.extend(landed.take());
+            }
+            assert_eq!(queue.len(), 0);
+            received.sort();
+            assert!(received.windows(2).all(|two| two[0] != two[1]), "doubled: {received:?}");
+            let lost = sent.iter().filter(|number| !received.contains(number)).count();
+            assert!(lost <= dead, "{lost} lost by {dead} deaths: {received:?}");
+        });
+    }
+}

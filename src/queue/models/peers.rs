@@ -199,3 +199,60 @@ fn mutant_gone_at_once_is_seen() {
     let said = fails_with(Mutant::GoneAtOnce, || explore("", 3, what_was_sent_comes_first));
     assert!(said.contains("left == right") || said.contains("Disconnected"), "{said}");
 }
+
+#[test]
+fn mutant_peers_unfenced_is_seen() {
+    let said = fails_with(Mutant::PeersUnfenced, || explore("", 4, one_comes_before_the_other_goes));
+    assert!(said.contains("somebody always was"), "{said}");
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_comes_and_goes() {
+        crowd("peers: five who come, send and go, two who receive until all are gone", || {
+            let bounds = Bounds { buffer: 64, most: u32::MAX, peers: CROWD };
+            let queue = RawQueue::new_in(&Region::anonymous(1 << 20).unwrap(), bounds).unwrap();
+            let own = senders(&queue).enter().unwrap();
+            let comers = [1, 2, 3, 4, 5].map(|number| {
+                let queue = queue.clone();
+                mortal(120, move || {
+                    let place = senders(&queue).enter().unwrap();
+                    send(&queue, number).unwrap();
+                    senders(&queue).leave(place);
+                })
+            });
+            let receivers = [(); 2].map(|()| {
+                let queue = queue.clone();
+                spawn(move || {
+                    let mut received = Vec::new();
+                    loop {
+                        match recv(&queue) {
+                            Ok(number) => received.push(number),
+                            Err(reason) => break (received, reason),
+                        }
+                    }
+                })
+            });
+            let mut sent = Vec::new();
+            for (comer, number) in comers.into_iter().zip(1..) {
+                sent.extend(comer.join().is_ok().then_some(number));
+            }
+            senders(&queue).leave(own);
+            let mut all = Vec::new();
+            for receiver in receivers {
+                let (received, reason) = receiver.join();
+                assert_eq!(reason, NotReceived::Disconnected);
+                all.extend(received);
+            }
+            all.sort();
+            assert!(all.windows(2).all(|two| two[0] != two[1]), "doubled: {all:?}");
+            assert!(sent.iter().all(|number| all.contains(number)), "sent {sent:?}, received {all:?}");
+        });
+    }
+}

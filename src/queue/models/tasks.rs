@@ -281,3 +281,42 @@ fn mutant_taking_not_told_is_seen() {
     let said = fails_with(Mutant::TakingNotTold, || every_death("", 1, taker_dies_while_one_joins));
     assert!(said.contains("deadlock"), "{said}");
 }
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, five of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_finishes_all() {
+        crowd("tasks: five who take one and may die, two who do not, one who sends and joins", || {
+            let tasks = tasks(4, u32::MAX);
+            let mortals = [(); 5].map(|()| {
+                let tasks = tasks.clone();
+                mortal(200, move || work(&tasks))
+            });
+            let others = [(); 2].map(|()| {
+                let tasks = tasks.clone();
+                spawn(move || work(&tasks))
+            });
+            (1..=7).for_each(|number| send(&tasks, number));
+            let mut finished: Vec<u64> = others.into_iter().map(|other| other.join()).collect();
+            let mut dead = 0;
+            for mortal in mortals {
+                match mortal.join() {
+                    Ok(number) => finished.push(number),
+                    Err(_) => dead += 1,
+                }
+            }
+            finished.extend(drain(&tasks));
+            assert!(tasks.join(None));
+            assert_eq!(tasks.unfinished(), 0);
+            finished.sort();
+            assert!(finished.windows(2).all(|two| two[0] != two[1]), "finished twice: {finished:?}");
+            // One that died may have finished its item, and not said so.
+            assert!(finished.len() + dead >= 7, "{finished:?} and {dead} dead");
+        });
+    }
+}

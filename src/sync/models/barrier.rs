@@ -15,6 +15,7 @@ use crate::{
         model::{
             explore::{every_death, explore, fails_with, spawn},
             kernel::{Ending, crash_point, die_after, end_sleep},
+            yield_now,
         },
     },
     sync::{
@@ -84,11 +85,11 @@ impl Party {
 
     /// Comes with `fuel`; dead before it has arrived, comes again. Says how it went, if it was not dead; and whether
     /// it had arrived when it died.
-    fn come_mortal(&self, fuel: usize, own: usize, others: &[usize]) -> (Option<Verdict>, bool) {
+    fn come_mortal(&self, fuel: usize, come: impl Fn() -> Verdict) -> (Option<Verdict>, bool) {
         let tid = me().tid();
-        match die_after(fuel, || self.come(own, others)) {
+        match die_after(fuel, &come) {
             Ok(verdict) => (Some(verdict), false),
-            Err(_) if self.is_missing(tid) => (Some(self.come(own, others)), false),
+            Err(_) if self.is_missing(tid) => (Some(come()), false),
             Err(_) => (None, true),
         }
     }
@@ -117,7 +118,7 @@ impl News {
 
     /// Asked when all others have gone as far as they can, and, by preemption, before.
     fn is_known(&self) -> bool {
-        loom::thread::yield_now();
+        yield_now();
         let known = self.0.get();
         fence(SeqCst);
         known
@@ -135,7 +136,7 @@ fn victim_in_company(fuel: usize, others: usize, slots: usize, action: bool) {
         let (party, news) = (party.clone(), news.clone());
         move || {
             let others: Vec<usize> = (1..parties).collect();
-            let (verdict, died) = party.come_mortal(fuel, 0, &others);
+            let (verdict, died) = party.come_mortal(fuel, || party.come(0, &others));
             if died && party.meeting().look().round() == 0 {
                 news.spread();
             }
@@ -278,7 +279,7 @@ fn a_reset_breaks_the_round_and_is_told() {
 }
 
 /// Each fault is seen by the model named beside it.
-fn seen(fault: Mutant, says: &str, model: impl FnOnce()) {
+fn seen(fault: Mutant, says: &str, model: impl Fn()) {
     let said = fails_with(fault, model);
     assert!(said.contains(says), "{said}");
 }
@@ -304,4 +305,52 @@ fn mutants_of_the_last_are_seen() {
     let says = "came after a death";
     seen(Mutant::LastLooksAway, says, || every_death("", 1, |fuel| victim_in_company(fuel, 1, 2, false)));
     seen(Mutant::LeaderLeavesEarly, "", || explore("", 3, || victim_in_company(usize::MAX, 1, 2, true)));
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight parties, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, draw_fuel};
+
+    #[test]
+    fn a_crowd_meets_twice() {
+        crowd("barriers: eight who meet twice", || {
+            let party = Party::new(CROWD, CROWD);
+            let others = [(); CROWD - 1].map(|()| {
+                let party = party.clone();
+                spawn(move || [party.wait(), party.wait()])
+            });
+            let mut verdicts = vec![[party.wait(), party.wait()]];
+            verdicts.extend(others.into_iter().map(|other| other.join()));
+            for round in 0..2 {
+                let mut numbers: Vec<_> = verdicts.iter().map(|verdict| verdict[round].unwrap()).collect();
+                numbers.sort();
+                assert!(numbers.into_iter().eq(0..CROWD));
+            }
+        });
+    }
+
+    #[test]
+    fn a_crowd_of_mortals_is_told_of_a_death() {
+        crowd("barriers: eight who may die", || {
+            let party = Party::new(CROWD, CROWD);
+            let others = [(); CROWD - 1].map(|()| {
+                let party = party.clone();
+                let fuel = draw_fuel(4, 60);
+                spawn(move || party.come_mortal(fuel, || party.wait()))
+            });
+            let mut verdicts = vec![party.wait()];
+            let mut died = false;
+            for other in others {
+                let (verdict, dead) = other.join();
+                verdicts.extend(verdict);
+                died |= dead;
+            }
+            assert!(verdicts.iter().all(|verdict| verdict.is_ok() == verdicts[0].is_ok()), "{verdicts:?}");
+            let told = verdicts.iter().all(|verdict| *verdict == Err(BarrierError::PeerDied));
+            assert!(verdicts[0].is_ok() || (died && told), "{verdicts:?}");
+        });
+    }
 }

@@ -267,7 +267,7 @@ fn a_notifier_of_all_dies(fuel: usize) {
     let _ = die_after(fuel, || room.changed.notify_all());
     room.changed.notify_one();
     room.changed.notify_one();
-    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
+    let _ = waiters.map(|waiter| waiter.join());
 }
 
 /// Two wait for one each, and are notified in one call that wakes one of them.
@@ -282,7 +282,7 @@ fn one_passes_it_on_to_the_next() {
     room.add(0);
     room.changed.notify_n(2);
     drop(guard);
-    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
+    let _ = waiters.map(|waiter| waiter.join());
 }
 
 /// Two have been notified, and find one baton.
@@ -389,7 +389,7 @@ fn a_waiter_whose_time_is_up_takes_no_notification_away() {
 }
 
 /// Each known fault, put back in, must be seen.
-fn is_seen(fault: Mutant, model: impl FnOnce()) {
+fn is_seen(fault: Mutant, model: impl Fn()) {
     let said = fails_with(fault, model);
     assert!(said.contains("deadlock"), "{said}");
 }
@@ -425,4 +425,65 @@ fn mutant_sweep_left_undone_is_seen() {
 #[test]
 fn mutant_announce_after_leaving_is_seen() {
     is_seen(Mutant::AnnounceAfterLeaving, || explore("", 4, || a_notification_arrives(true)));
+}
+
+/// Two wait, and all are notified, once.
+fn all_are_let_go() {
+    let room = Room::new();
+    let waiters = [(); 2].map(|()| {
+        let room = room.clone();
+        spawn(move || drop(room.see(0)))
+    });
+    let guard = room.enter();
+    room.add(0);
+    room.changed.notify_all();
+    drop(guard);
+    let _ = waiters.map(|waiter| waiter.join());
+}
+
+#[test]
+fn one_call_lets_all_go() {
+    explore("two waiters, one who notifies all", 2, all_are_let_go);
+}
+
+#[test]
+fn mutant_notified_asleep_is_seen() {
+    is_seen(Mutant::NotifiedAsleep, || explore("", 2, || a_notification_arrives(true)));
+}
+
+#[test]
+fn mutant_sweep_wakes_one_is_seen() {
+    is_seen(Mutant::SweepWakesOne, || explore("", 2, all_are_let_go));
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, of which those that wait may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_waits_for_its_share() {
+        crowd("conditions: five who take one, two who give, one who looks", || {
+            let room = Room::new();
+            let takers = [(); 5].map(|()| {
+                let room = room.clone();
+                mortal(120, move || room.take_one(0))
+            });
+            let givers = [2, 3].map(|count| {
+                let room = room.clone();
+                spawn(move || (0..count).for_each(|turn| room.give_one(0, turn % 2 == 0)))
+            });
+            givers.into_iter().for_each(|giver| giver.join());
+            let mut taken = 0;
+            for taker in takers {
+                // Who died with the lock may have taken a notification along: whoever enters next is told.
+                drop(room.enter());
+                taken += u32::from(taker.join().is_ok());
+            }
+            let _guard = room.enter();
+            assert!(room.get(0) + taken <= 5, "{} left, {taken} taken", room.get(0));
+        });
+    }
 }

@@ -55,7 +55,7 @@ fn pulse_reaches_both() {
     signal.set();
     signal.event.clear();
     signal.event.set();
-    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
+    let _ = waiters.map(|waiter| waiter.join());
 }
 
 /// One waits, and the flag is set and cleared; if it was asleep by then, nobody else will wake it.
@@ -91,7 +91,7 @@ fn setter_dies(fuel: usize) {
     if !signal.event.is_set() {
         signal.event.set();
     }
-    waiters.into_iter().for_each(|waiter| drop(waiter.join()));
+    let _ = waiters.map(|waiter| waiter.join());
 }
 
 /// A waiter dies after `fuel` steps; another waits beside it.
@@ -143,4 +143,36 @@ fn mutant_clear_keeps_generation_is_seen() {
     let said =
         fails_with(Mutant::ClearKeepsGeneration, || every_load(|| explore("", 4, a_sleeper_hears_a_pulse)));
     assert!(said.contains("deadlock"), "{said}");
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_hears_of_it() {
+        crowd("events: seven who wait, one who sets, clears and sets", || {
+            let signal = Signal::new();
+            let waiters = [(); CROWD - 1].map(|()| {
+                let signal = signal.clone();
+                mortal(20, move || signal.wait())
+            });
+            signal.set();
+            let pulse = {
+                let signal = signal.clone();
+                move || {
+                    signal.event.clear();
+                    signal.event.set();
+                }
+            };
+            if mortal(20, pulse).join().is_err() {
+                signal.event.set();
+            }
+            let _ = waiters.map(|waiter| waiter.join());
+            assert!(signal.event.is_set());
+        });
+    }
 }

@@ -458,3 +458,50 @@ mod mutants {
         assert!(said.contains("deadlock"), "{said}");
     }
 }
+
+#[test]
+fn mutants_of_waiters_are_seen() {
+    let said = fails_with(Mutant::SleeperUnannounced, || {
+        explore("", 4, || turns_in_company(SURVIVES, 1, 0));
+    });
+    assert!(said.contains("deadlock"), "{said}");
+    let said = fails_with(Mutant::LatecomerAsleep, || {
+        explore("", 4, || turns_in_company(SURVIVES, 1, 0));
+    });
+    assert!(said.contains("deadlock"), "{said}");
+}
+
+#[test]
+fn mutant_death_untold_is_seen() {
+    fails_with(Mutant::DeathUntold, || every_death("", 4, |fuel| turns_in_company(fuel, 1, 0)));
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_takes_turns() {
+        crowd("locks: eight who turn three times", || {
+            let pair = Pair::new();
+            let others = [(); CROWD - 1].map(|()| {
+                let pair = pair.clone();
+                mortal(60, move || pair.turns(3))
+            });
+            let mut told = pair.turns(3);
+            let mut marked = 0;
+            for other in others {
+                match other.join() {
+                    Ok(count) => told += count,
+                    Err(died) => marked += died.marked,
+                }
+            }
+            told += pair.turn();
+            assert!(told <= marked, "told {told} times of {marked} deaths");
+            assert_eq!(pair.turn(), 0);
+        });
+    }
+}

@@ -84,3 +84,16 @@ fn mutant_relaxed_done_is_seen() {
     let said = fails_with(Mutant::RelaxedDone, || every_load(|| explore("", 4, onlooker)));
     assert!(said.contains("Causality violation"), "{said}");
 }
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, one of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, draw_fuel};
+
+    #[test]
+    fn a_crowd_agrees() {
+        crowd("once: eight makers", || makers(draw_fuel(2, 60), CROWD as u64 - 1));
+    }
+}

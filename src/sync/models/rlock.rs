@@ -103,3 +103,33 @@ fn mutant_heir_keeps_depth_is_seen() {
 fn mutant_inner_guard_frees_is_seen() {
     fails_with(Mutant::InnerGuardFrees, || explore("", 4, || turns(usize::MAX, 1)));
 }
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_takes_turns() {
+        crowd("reentrant locks: eight who turn twice", || {
+            let guarded = Guarded::new();
+            let others = [(); CROWD - 1].map(|()| {
+                let guarded = guarded.clone();
+                mortal(60, move || guarded.turn() + guarded.turn())
+            });
+            let mut told = guarded.turn() + guarded.turn();
+            let mut marked = 0;
+            for other in others {
+                match other.join() {
+                    Ok(count) => told += count,
+                    Err(died) => marked += died.marked,
+                }
+            }
+            told += guarded.turn();
+            assert!(told <= marked, "told {told} times of {marked} deaths");
+            assert_eq!(guarded.turn(), 0);
+        });
+    }
+}

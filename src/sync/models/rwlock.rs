@@ -306,9 +306,10 @@ mod mutants {
     //! Each known fault, put back in, must be seen.
 
     use super::*;
+    use crate::primitive::model::explore::Said;
 
     /// Whatever loom says of two that are at the numbers at once, or of one that does not see what another did.
-    fn is_race(said: &str) -> bool {
+    fn is_race(said: &Said) -> bool {
         ["Causality violation", "half-changed", "a death that was none"].iter().any(|&how| said.contains(how))
     }
 
@@ -368,5 +369,50 @@ mod mutants {
     fn leaver_that_keeps_a_wake_leaves_the_next_asleep() {
         let said = fails_with(Mutant::LeaverKeepsWake, || explore("", 3, line_of_two));
         assert!(said.contains("deadlock"), "{said}");
+    }
+}
+
+#[test]
+fn mutant_line_unfenced_is_seen() {
+    fails_with(Mutant::LineUnfenced, || {
+        explore("", 3, || holder_waits_for_reader(true));
+        explore("", 3, || holder_waits_for_reader(false));
+    });
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_reads_and_writes() {
+        crowd("read-write locks: eight who read, write, upgrade, downgrade", || {
+            const TURNS: [fn(&Pair) -> usize; 4] = [Pair::read, Pair::write, Pair::upgrade, downgrade];
+            let pair = Pair::new(CROWD);
+            let others: Vec<_> = (0..CROWD - 1)
+                .map(|index| {
+                    let pair = pair.clone();
+                    mortal(80, move || TURNS[index % 4](&pair) + TURNS[index / 2](&pair))
+                })
+                .collect();
+            let mut told = pair.write();
+            let mut marked = 0;
+            for other in others {
+                match other.join() {
+                    Ok(count) => told += count,
+                    Err(died) => marked += died.marked,
+                }
+            }
+            told += pair.write();
+            assert!(told == 0 || marked > 0, "told of a death that was none");
+            assert_eq!(pair.write() + pair.read(), 0);
+            // Nobody's share is gone.
+            let all: Vec<_> = (0..CROWD).map(|_| guard(pair.lock.try_read())).collect();
+            assert!(matches!(pair.lock.try_read(), Err(RwLockError::TooManyReaders { limit: CROWD })));
+            drop(all);
+        });
     }
 }

@@ -299,7 +299,7 @@ fn no_release_gets_beyond_the_bound() {
     explore("a release, a guard", 5, release_beside_a_guard);
 }
 
-fn deadlock(fault: Mutant, model: impl FnOnce()) {
+fn deadlock(fault: Mutant, model: impl Fn()) {
     let said = fails_with(fault, model);
     assert!(said.contains("deadlock"), "{said}");
 }
@@ -330,4 +330,50 @@ fn mutant_newcomer_passes_is_seen() {
 fn mutant_relaxed_release_is_seen() {
     let said = fails_with(Mutant::RelaxedRelease, || explore("", 3, || plain_turns(1)));
     assert!(said.contains("Causality violation"), "{said}");
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, those of which that hold guards may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{CROWD, crowd, mortal};
+
+    fn section(permits: u32) -> Arc<Section> {
+        Arc::new(Section { semaphore: semaphore(permits, permits, CROWD), number: UnsafeCell::new(0) })
+    }
+
+    #[test]
+    fn a_crowd_of_mortals_shares_a_permit() {
+        crowd("semaphores: eight for one permit", || {
+            let section = section(1);
+            let guarded = [(); 5].map(|()| {
+                let section = section.clone();
+                mortal(80, move || section.guarded_turn())
+            });
+            let plain = [(); 2].map(|()| {
+                let section = section.clone();
+                spawn(move || section.plain_turn())
+            });
+            section.plain_turn();
+            let _ = guarded.map(|other| other.join());
+            plain.into_iter().for_each(|other| other.join());
+            assert_eq!(balance(&section.semaphore), (1, 0));
+        });
+    }
+
+    #[test]
+    fn one_of_a_crowd_wants_all_permits() {
+        crowd("semaphores: seven for one of three permits, one for all", || {
+            let shared = semaphore(3, 3, CROWD);
+            let others = [(); CROWD - 1].map(|()| {
+                let shared = shared.clone();
+                mortal(80, move || shared.release_guard(shared.acquire_guard(Patience::FOREVER).unwrap()))
+            });
+            acquire(&shared, 3, Patience::FOREVER).unwrap();
+            shared.release(3).unwrap();
+            let _ = others.map(|other| other.join());
+            assert_eq!(balance(&shared), (3, 0));
+        });
+    }
 }

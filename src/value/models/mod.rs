@@ -80,3 +80,43 @@ fn mutant_version_before_bytes_is_seen() {
 fn mutant_relaxed_commit_is_seen() {
     fails_with(Mutant::RelaxedCommit, || every_load(|| explore("", 3, reader_beside_a_writer)));
 }
+
+#[test]
+fn mutants_without_a_fence_are_seen() {
+    for fault in [Mutant::ReaderUnfenced, Mutant::WriterUnfenced] {
+        fails_with(fault, || every_load(|| explore("", 3, reader_beside_a_writer)));
+    }
+}
+
+#[cfg(feature = "shuttle")]
+mod crowd {
+    //! Eight threads, any writer of which may die.
+
+    use super::*;
+    use crate::primitive::model::explore::crowds::{crowd, mortal};
+
+    #[test]
+    fn a_crowd_of_mortals_counts() {
+        crowd("values: five who count twice, three who read", || {
+            let value = pair();
+            let writers = [(); 5].map(|()| {
+                let value = value.clone();
+                mortal(60, move || {
+                    bump(&value);
+                    bump(&value);
+                })
+            });
+            let readers = [(); 2].map(|()| {
+                let value = value.clone();
+                spawn(move || assert!(read(&value) <= read(&value), "went back"))
+            });
+            read(&value);
+            let fates = writers.map(|writer| writer.join());
+            let survivors = fates.iter().filter(|fate| fate.is_ok()).count() as u64;
+            readers.into_iter().for_each(|reader| reader.join());
+            bump(&value);
+            let counted = read(&value) - 1;
+            assert!((survivors * 2..=10).contains(&counted), "{counted} by {survivors} survivors");
+        });
+    }
+}
