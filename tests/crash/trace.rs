@@ -284,12 +284,12 @@ impl Traced {
         }
     }
 
-    /// After a step into a system call.
+    /// After a step into a system call. Its sleep is no news, so it is looked for; and nobody waits here for others.
     fn stops_or_sleeps(&mut self) {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
-            if self.returns_within(Duration::ZERO) {
-                return;
+            if let Some(status) = self.process.next_change(Duration::ZERO) {
+                return self.has_returned(status);
             }
             if asleep(self.pid()).is_some() {
                 self.place = Place::Asleep;
@@ -304,12 +304,15 @@ impl Traced {
 
     /// Whether the call that was stepped into returns within `limit`.
     fn returns_within(&mut self, limit: Duration) -> bool {
-        match self.process.next_change_by(&mut Limit::after(limit)) {
-            None => return false,
-            Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => self.look(),
-            Some(other) => panic!("the traced process should return from a call, but: {other:?}"),
+        let news = self.process.next_change_by(&mut Limit::after(limit));
+        news.map(|status| self.has_returned(status)).is_some()
+    }
+
+    fn has_returned(&mut self, status: WaitStatus) {
+        match status {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => self.look(),
+            other => panic!("the traced process should return from a call, but: {other:?}"),
         }
-        true
     }
 
     /// Where it stands now.
