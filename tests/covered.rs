@@ -129,7 +129,7 @@ fn api() -> Api {
     let mut api = Api::new();
     let lib = fs::read_to_string(root().join("src/lib.rs")).expect("src/lib.rs");
     let exported = exported(&lib);
-    let inner = ["src/os/", "src/primitive/", "src/region/model.rs"];
+    let inner = ["src/os/", "src/primitive/", "src/testing/", "src/region/model.rs"];
     for (path, text) in files("src") {
         if !path.contains("/models/") && !inner.iter().any(|inner| path.starts_with(inner)) {
             operations(&text, &exported, &mut api);

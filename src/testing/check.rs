@@ -26,6 +26,9 @@ use super::{
 /// A part that somebody plays with the shared state.
 pub(super) type Part<S> = Rc<dyn Fn(&S)>;
 
+/// What is looked at in the end.
+type Look<S> = Rc<dyn Fn(&S, &End) -> Damage>;
+
 /// A companion: its name, its beats, its part.
 type Role<S> = (&'static str, Vec<(Moment, Until)>, Part<S>);
 
@@ -42,7 +45,7 @@ pub struct Check<S> {
     enters: Enters,
     heir: Option<(Kind, Part<S>)>,
     companions: Vec<Role<S>>,
-    invariant: Rc<dyn Fn(&S, &End) -> Damage>,
+    invariant: Look<S>,
 }
 
 impl<S: 'static> Check<S> {

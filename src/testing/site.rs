@@ -121,7 +121,7 @@ impl Maps {
 
     /// Whether the instruction before it is a call.
     fn follows_a_call(&self, address: u64) -> bool {
-        if !self.of(address).is_some_and(|map| address - map.start >= 8) {
+        if self.of(address).is_none_or(|map| address - map.start < 8) {
             return false;
         }
         // SAFETY: the eight bytes of code before it are mapped, and code does not change.
