@@ -151,7 +151,8 @@ fn a_lost_wake_is_found_and_the_word_named() {
     let check = Check::new("News::tell", News::new, News::tell)
         .companion("sleeper", [(Ready, Asleep)], |news| news.event.wait())
         .companion("another", [(Ready, Asleep)], |news| news.event.wait())
-        .companion("late", [(Death, Nothing)], News::tell);
+        .companion("late", [(Death, Nothing)], News::tell)
+        .shows(|news| format!("{:?}", news.event));
     let report = check.run(until_found()).expect("a run");
     let fault = first(&report);
     assert_eq!(fault.damage.wedged, 1, "{report}");
@@ -159,6 +160,7 @@ fn a_lost_wake_is_found_and_the_word_named() {
     assert_eq!((stuck.state, stuck.words.len()), ('S', 1), "{report}");
     let word = &stuck.words[0];
     assert_eq!(word.waiters, ["sleeper", "another"], "{report}");
+    assert!(fault.note.contains("Event {"), "{report}");
     assert!(word.object.starts_with("/memfd:pshared"), "{report}");
     assert!(stuck.at.as_ref().is_some_and(|at| at.line.contains("src/")), "{report}");
 }

@@ -20,6 +20,7 @@ use super::{
     company::{Body, Companion, LIMIT, Moment, Process, Until, keep_news},
     report::{Damage, Report},
     scenario::{Effort, End, Enters, Kind, Play, Scenario},
+    stuck::show,
     trace::{allowed, stepped},
 };
 
@@ -46,6 +47,7 @@ pub struct Check<S> {
     heir: Option<(Kind, Part<S>)>,
     companions: Vec<Role<S>>,
     invariant: Look<S>,
+    shows: Option<Rc<dyn Fn(&S) -> String>>,
 }
 
 impl<S: 'static> Check<S> {
@@ -64,6 +66,7 @@ impl<S: 'static> Check<S> {
             heir: None,
             companions: Vec::new(),
             invariant: Rc::new(|_, _| Damage::default()),
+            shows: None,
         }
     }
 
@@ -112,6 +115,13 @@ impl<S: 'static> Check<S> {
         self
     }
 
+    /// What a report tells of the state when somebody is stuck, beside the words that they sleep on: the crate's objects
+    /// say by `Debug` who holds them, and who waits.
+    pub fn shows(mut self, look: impl Fn(&S) -> String + 'static) -> Check<S> {
+        self.shows = Some(Rc::new(look));
+        self
+    }
+
     /// Kills the victim at every point that is asked for, and says what came of it.
     ///
     /// # Errors
@@ -140,6 +150,7 @@ impl<S: 'static> Check<S> {
             heir: None,
             companions: Vec::new(),
             invariant: self.invariant.clone(),
+            shows: self.shows.clone(),
         }
     }
 
@@ -158,6 +169,10 @@ impl<S: 'static> Check<S> {
             let (state, part) = (state.clone(), part.clone());
             Companion::new(name, beats.clone(), move || part(&state))
         };
+        if let Some(look) = self.shows.clone() {
+            let state = state.clone();
+            show(Some(Box::new(move || look(&state))));
+        }
         let (auditor, audited) = (self.invariant.clone(), state.clone());
         Play {
             victim: traced(Some(&self.before), &self.operation),

@@ -351,7 +351,7 @@ pub(super) fn state(pid: Pid) -> Option<char> {
     stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
-/// Keeps SIGCHLD for [`news_of_a_child`]. Once, before anything is forked.
+/// Keeps SIGCHLD, so that a wait for a child hears of it at once. Once, before anything is forked.
 pub fn keep_news() {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
@@ -359,7 +359,7 @@ pub fn keep_news() {
 }
 
 /// Sleeps until a child changes state, at most `limit`. It may return early; and does, so that who has not called
-/// [`keep_news`], and hears nothing, only waits a little longer.
+/// `keep_news`, and hears nothing, only waits a little longer.
 fn news_of_a_child(limit: Duration) {
     let limit = limit.min(Duration::from_millis(5));
     let limit = libc::timespec {

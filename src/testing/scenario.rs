@@ -33,7 +33,7 @@ use super::{
     company::{Body, Companion, Company, Moment},
     report::{Fault, MOST_FAULTS, Report},
     site::{Site, Stance},
-    stuck::Stuck,
+    stuck::{Stuck, show, shown},
     trace::{Guide, Place, Traced, is_shared_step},
 };
 
@@ -295,6 +295,7 @@ impl Scenario {
 
     fn trial(&self, cut: Cut, guides: &Guides) -> Option<Outcome> {
         board().clear();
+        show(None);
         let Play { victim, enters, heir, companions, verify } = (self.play)();
         let mut trial = Trial {
             kind: self.kind,
@@ -310,6 +311,8 @@ impl Scenario {
         if trial.misled {
             return None;
         }
+        let state =
+            ran.as_ref().err().and_then(|_| shown()).map_or(String::new(), |state| format!("; {state}"));
         let (damage, stuck) = match &ran {
             Ok(end) => (verify(end), Vec::new()),
             Err(_) => (Damage { wedged: 1, ..Damage::default() }, trial.stuck()),
@@ -324,7 +327,7 @@ impl Scenario {
             seen_steps: trial.victim.as_ref().map_or(vec![], |victim| victim.seen_steps().to_vec()),
             stances: trial.stances,
             kills: trial.kills,
-            note: ran.err().unwrap_or_else(|| board().said()),
+            note: ran.err().unwrap_or_else(|| board().said()) + &state,
             stuck,
         })
     }

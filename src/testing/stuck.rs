@@ -1,6 +1,6 @@
 //! The watchdog: who hangs, where, on which word, who holds it, and who waits for it too.
 
-use std::{fmt, fs, os::unix::fs::FileExt, path::Path};
+use std::{cell::RefCell, fmt, fs, os::unix::fs::FileExt, path::Path};
 
 use nix::{
     libc,
@@ -17,6 +17,21 @@ use super::{
 /// The bits of a robust word beside its owner's TID.
 const WAITERS: u32 = 1 << 31;
 const OWNER_DIED: u32 = 1 << 30;
+
+thread_local! {
+    /// What is shown of the shared state when somebody is stuck.
+    static SHOWN: RefCell<Option<Box<dyn Fn() -> String>>> = RefCell::default();
+}
+
+/// From now on, in this trial, this is what is shown; nothing is, without it.
+pub(super) fn show(look: Option<Box<dyn Fn() -> String>>) {
+    SHOWN.set(look);
+}
+
+/// What there is to show.
+pub(super) fn shown() -> Option<String> {
+    SHOWN.with_borrow(|look| look.as_ref().map(|look| look()))
+}
 
 /// A process that should have gone on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
