@@ -255,7 +255,7 @@
 //!
 //! Which rows and models belong to which public operation is listed in `tests/covered.txt`, and `cargo test` compares
 //! the list with the sources: an operation without a proof fails. The harness itself is the module `testing`, for
-//! structures of one's own; `tests/testing.rs` shows that it finds what is wrong.
+//! structures of one's own; `tests/testing/` shows that it finds what is wrong.
 //!
 //! A mutant is a known fault put back in (`primitive/mutant.rs`); a proof that does not catch its mutants proves
 //! nothing. What the models do not show: timeouts never fire, accesses are at most acquire and release, the modelled

@@ -36,7 +36,7 @@ type Role<S> = (&'static str, Vec<(Moment, Until)>, Part<S>);
 /// An operation on a structure in shared memory, in one company: what is to be true however it dies.
 ///
 /// Made anew for each trial, the state is there before any process is forked, so all see the same. See
-/// [`testing`](super) for the whole, and `examples/crash_your_own.rs` for one to copy.
+/// [`testing`](super) for the whole, and `examples/crash_your_own/accounts.rs` for one to copy.
 #[derive(Clone)]
 pub struct Check<S> {
     name: &'static str,

@@ -24,7 +24,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! `examples/crash_your_own.rs` is a longer one: a fault, and the structure mended. The crate's own rows (`cargo
+//! `examples/crash_your_own/accounts.rs` is a longer one: a fault, and the structure mended. The crate's own rows (`cargo
 //! crash`, tests/crash) are made of the same parts: a [`scenario`] for each operation in each company.
 //!
 //! # What it asks for

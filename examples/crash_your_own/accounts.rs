@@ -1,5 +1,3 @@
-//! A structure of one's own, killed at every instruction: `cargo run --example crash_your_own --features testing`.
-//!
 //! Two accounts and a lock: whoever holds it moves money from one to the other. A process that dies holding the lock
 //! may have taken the money and not given it; the lock says so, and the first form does not listen. The second leaves a
 //! note of what it is about to do, and whoever is told of a death puts the accounts back.
@@ -98,11 +96,4 @@ pub fn both() -> io::Result<[Report; 2]> {
     let hoping = check("transfer and hope", Accounts::transfer_and_hope).run(effort)?;
     let mending = check("transfer", Accounts::transfer).run(effort)?;
     Ok([hoping, mending])
-}
-
-#[allow(dead_code, reason = "the test has a main function of its own")]
-fn main() -> io::Result<()> {
-    let [hoping, mending] = both()?;
-    println!("transfer and hope: {hoping}\n\ntransfer: {mending}");
-    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The exact-kill harness itself: it finds what is wrong, says where, and passes what is right.
 
-#[path = "../examples/crash_your_own.rs"]
-mod crash_your_own;
+#[path = "../../examples/crash_your_own/accounts.rs"]
+mod accounts;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{process::ExitCode, sync::atomic::Ordering::Relaxed};
@@ -14,7 +15,7 @@ use pshared::{
 };
 use support::tests;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let all = tests![
         a_torn_pair_is_found_and_its_line_named,
         a_lock_that_nobody_frees_is_found,
@@ -74,7 +75,7 @@ fn torn_pair() -> Check<Pair> {
 /// The lines of this file at which victims died.
 fn lines(faults: &[Fault]) -> Vec<u32> {
     let sites = faults.iter().filter_map(|fault| fault.died_at.as_ref());
-    let numbers = sites.filter_map(|site| site.line.split_once("tests/testing.rs:")?.1.parse().ok());
+    let numbers = sites.filter_map(|site| site.line.split_once("tests/testing/kills.rs:")?.1.parse().ok());
     numbers.collect()
 }
 
@@ -338,7 +339,7 @@ fn many_runs_leave_nothing_behind() {
 }
 
 fn the_example_finds_its_fault_and_passes_the_mended_form() {
-    let [hoping, mending] = crash_your_own::both().expect("a run");
+    let [hoping, mending] = accounts::both().expect("a run");
     assert!(hoping.damage.torn > 0 && hoping.damage.wedged == 0, "{hoping}");
     mending.assert_sound();
 }
