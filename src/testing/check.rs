@@ -30,6 +30,9 @@ pub(super) type Part<S> = Rc<dyn Fn(&S)>;
 /// What is looked at in the end.
 type Look<S> = Rc<dyn Fn(&S, &End) -> Damage>;
 
+/// What is told of the state.
+type Shows<S> = Rc<dyn Fn(&S) -> String>;
+
 /// A companion: its name, its beats, its part.
 type Role<S> = (&'static str, Vec<(Moment, Until)>, Part<S>);
 
@@ -47,7 +50,7 @@ pub struct Check<S> {
     heir: Option<(Kind, Part<S>)>,
     companions: Vec<Role<S>>,
     invariant: Look<S>,
-    shows: Option<Rc<dyn Fn(&S) -> String>>,
+    shows: Option<Shows<S>>,
 }
 
 impl<S: 'static> Check<S> {
