@@ -118,8 +118,8 @@ impl<S: 'static> Check<S> {
         self
     }
 
-    /// What a report tells of the state when somebody is stuck, beside the words that they sleep on: the crate's objects
-    /// say by `Debug` who holds them, and who waits.
+    /// What a report tells of the state when somebody is stuck, beside the words that they sleep on: the crate's
+    /// objects say by `Debug` who holds them, and who waits.
     pub fn shows(mut self, look: impl Fn(&S) -> String + 'static) -> Check<S> {
         self.shows = Some(Rc::new(look));
         self

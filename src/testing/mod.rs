@@ -24,8 +24,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! `examples/crash_your_own/accounts.rs` is a longer one: a fault, and the structure mended. The crate's own rows (`cargo
-//! crash`, tests/crash) are made of the same parts: a [`scenario`] for each operation in each company.
+//! `examples/crash_your_own/accounts.rs` is a longer one: a fault, and the structure mended. The crate's own rows
+//! (`cargo crash`, tests/crash) are made of the same parts: a [`scenario`] for each operation in each company.
 //!
 //! # What it asks for
 //! Leave to trace one's own children, which some containers refuse: then a run is an error, not a success. Debug
