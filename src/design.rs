@@ -15,7 +15,7 @@
 //! Imports go one way, and `error` stands below all:
 //!
 //! ```text
-//! pool -> process -> queue, pipe, value -> sync -> region -> primitive -> os
+//! testing, pool -> process -> queue, pipe, value -> sync -> region -> primitive -> os
 //! ```
 //!
 //! | room        | what it knows                                                                              |
@@ -29,6 +29,7 @@
 //! | `pipe`      | [`pipe`](crate::pipe), [`duplex`](crate::duplex): sockets, each its first user's           |
 //! | `process`   | [`Process`](crate::Process), [`Builder`](crate::Builder): start, watch, reap               |
 //! | `pool`      | [`Pool`](crate::Pool): a supervisor, its workers, the board on which tasks lie             |
+//! | `testing`   | the exact kill, a feature: steps, kills and looks; shares nothing with what it looks at     |
 //!
 //! # Vocabulary
 //! - *owner*, *waiters*, *owner died*, *consistent*: as POSIX says of robust mutexes.
@@ -254,6 +255,10 @@
 //! stores to shared words. Of these there are, in a start, the gate's lock, which is a lock; `opened`, one store; and
 //! `newborn`, which the asker stores before it asks and the kernel within the call that forks. A record is written by
 //! calls alone, its header by one of 32 bytes in one page, which the kernel copies before it looks for a kill.
+//!
+//! Which rows and models belong to which public operation is listed in `tests/covered.txt`, and `cargo test` compares
+//! the list with the sources: an operation without a proof fails. The harness itself is the module `testing`, for
+//! structures of one's own; `tests/testing/` shows that it finds what is wrong.
 //!
 //! A mutant is a known fault put back in (`primitive/mutant.rs`); a proof that does not catch its mutants proves
 //! nothing. What the models do not show: timeouts never fire, accesses are at most acquire and release, the modelled

@@ -22,6 +22,7 @@
 //! | processes that are to go on       | [`Supervisor`]                                                   |
 //! | processes to run functions in     | [`Pool`]                                                         |
 //! | the memory of several objects     | [`Region`], and the constructors that end in `_in`               |
+//! | to kill in one's own structures   | the module `testing`, with the feature of that name              |
 //!
 //! Objects made by `new` are inherited by children that are forked afterwards. A clone is another handle to the same
 //! object. Every wait has a form with a [`Duration`](std::time::Duration) and one with a [`Deadline`].
@@ -47,6 +48,8 @@ mod process;
 mod queue;
 mod region;
 mod sync;
+#[cfg(all(feature = "testing", not(loom), target_arch = "x86_64"))]
+pub mod testing;
 mod value;
 
 pub use error::{

@@ -9,7 +9,7 @@ use std::{
 
 /// The rooms from the top down; an import goes to the same room or to a later line.
 const FLOORS: [&[&str]; 9] = [
-    &["pool", "manager"],
+    &["pool", "manager", "testing"],
     &["process"],
     &["queue", "pipe", "containers", "value"],
     &["sync"],

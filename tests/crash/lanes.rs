@@ -13,9 +13,11 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe},
 };
 
+use pshared::testing::Report;
+
 use crate::{
     board::board,
-    scenario::{Damage, Effort, Scenario, Tally},
+    scenario::{Effort, Scenario},
 };
 
 /// The most lanes: more would not be seen to go on within a second.
@@ -27,11 +29,11 @@ struct Lane {
 }
 
 /// Runs the rows and reports each, in their order. False if a lane ended before it was through.
-pub fn run(rows: &[&Scenario], effort: Effort, mut report: impl FnMut(&Scenario, &Tally)) -> bool {
-    let work = |place: usize| written(&rows[place].run(effort));
-    each(rows.len(), work, |place, line| match line.and_then(read) {
-        Some(tally) => {
-            report(rows[place], &tally);
+pub fn run(rows: &[&Scenario], effort: Effort, mut report: impl FnMut(usize, &Report)) -> bool {
+    let work = |place: usize| serde_json::to_string(&rows[place].run(effort)).expect("plain data");
+    each(rows.len(), work, |place, line| match line.and_then(|line| serde_json::from_str(line).ok()) {
+        Some(found) => {
+            report(place, &found);
             true
         }
         None => {
@@ -85,25 +87,4 @@ fn start(places: impl Iterator<Item = usize>, work: &impl Fn(usize) -> String) -
             unsafe { libc::_exit(0) }
         }
     }
-}
-
-fn written(tally: &Tally) -> String {
-    let Tally { damage, kills, points, heir_points, rounds_left_out, points_left_out, seconds } = tally;
-    let Damage { wedged, torn, lost, doubled } = damage;
-    let damage = format!("{wedged} {torn} {lost} {doubled}");
-    format!("{damage} {kills} {points} {heir_points} {rounds_left_out} {points_left_out} {seconds}")
-}
-
-fn read(line: &str) -> Option<Tally> {
-    let mut words = line.split(' ');
-    let mut number = || words.next()?.parse::<u64>().ok();
-    Some(Tally {
-        damage: Damage { wedged: number()?, torn: number()?, lost: number()?, doubled: number()? },
-        kills: number()?,
-        points: number()? as usize,
-        heir_points: number()? as usize,
-        rounds_left_out: number()? as usize,
-        points_left_out: number()? as usize,
-        seconds: words.next()?.parse().ok()?,
-    })
 }

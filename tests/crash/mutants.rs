@@ -194,7 +194,7 @@ mod hunting {
 
     /// The line of one.
     fn hunt_one(quarry: &Quarry, all: &[Scenario], seed: u64) -> String {
-        let effort = Effort { stride: 1, most: usize::MAX, pairs: 1500, seed, hunting: true };
+        let effort = Effort { pairs: 1500, seed, hunting: true, ..Effort::default() };
         let fault = quarry.fault.map_or(String::new(), |number| number.to_string());
         let mutant = format!("{:<22} {fault:>5}", format!("{:?}", quarry.mutant));
         let mut kills = 0;
@@ -203,10 +203,10 @@ mod hunting {
                 return format!("{mutant} {ESCAPED}, no such row: {name}");
             };
             set_mutant(quarry.mutant);
-            let tally = row.run(effort);
+            let report = row.run(effort);
             set_mutant(Mutant::None);
-            kills += tally.kills;
-            if tally.damage.any() {
+            kills += report.kills;
+            if report.damage.any() {
                 return format!("{mutant} {name:<68} {kills:>6}");
             }
         }

@@ -104,6 +104,7 @@ enum Deed {
     Send,
     TrySend,
     Receive,
+    TryReceive,
     Poll,
     Drop,
 }
@@ -182,6 +183,9 @@ static ROWS: &[Row] = &[
         enters: Enters::Woken,
         ..row("Connection::recv", "woken", Deed::Receive, Peer::Answers)
     },
+    row("Connection::try_recv", "first use, sender asleep", Deed::TryReceive, Peer::Writes),
+    Row { used: true, ..row("Connection::try_recv", "sender asleep", Deed::TryReceive, Peer::Writes) },
+    Row { moment: Stop, ..row("Connection::try_recv", "empty, alone", Deed::TryReceive, Peer::Writes) },
     row("Connection::poll", "first use, sender asleep", Deed::Poll, Peer::Writes),
     Row { used: true, ..row("drop of a connection", "receiver asleep", Deed::Drop, Peer::Reads) },
     Row { used: true, ..row("drop of a connection", "sender asleep", Deed::Drop, Peer::Writes) },
@@ -220,6 +224,7 @@ fn act(row: &Row, line: &Line) {
         Deed::Send => stepped(|| drop(end.send_bytes(&letter))),
         Deed::TrySend => stepped(|| drop(end.try_send_bytes(&letter))),
         Deed::Receive => stepped(|| drop(end.recv_bytes(usize::MAX))),
+        Deed::TryReceive => stepped(|| drop(end.try_recv_bytes(usize::MAX))),
         Deed::Poll => stepped(|| drop(end.poll(None))),
         Deed::Drop => stepped(|| {
             // SAFETY: the victim does not touch it again.

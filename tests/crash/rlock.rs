@@ -98,6 +98,11 @@ fn make(things: &Things) {
     stepped(|| things.value.get_or_init(|| [7; 3]).expect("it can be made"));
 }
 
+fn set(things: &Things) {
+    things.warm();
+    stepped(|| things.value.set([7; 3]).is_ok());
+}
+
 /// The work of a `Once`: it leaves a mark when it is whole.
 fn done(by: u64) {
     board().cells[0].store(0, std::sync::atomic::Ordering::SeqCst);
@@ -207,6 +212,8 @@ static ROWS: &[Row] = &[
     },
     row("OnceValue::get_or_init", "alone", make, |t| vec![comer(t, Death, Nothing)]),
     row("OnceValue::get_or_init", "another comes", make, |t| vec![comer(t, Stop, Nothing)]),
+    row("OnceValue::set", "alone", set, |t| vec![comer(t, Death, Nothing)]),
+    row("OnceValue::set", "another comes", set, |t| vec![comer(t, Stop, Nothing)]),
 ];
 
 pub fn scenarios() -> Vec<Scenario> {

@@ -1,43 +1,49 @@
 //! The command line, the table, the last line.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     io::{Write, stdout},
     process::ExitCode,
     time::Instant,
 };
 
-use pshared::Lock;
+use pshared::{Lock, testing::Report};
 
 use crate::{
     any, barrier, channel,
     company::{LIMIT, Process, asleep, keep_news},
     condition, event, lanes, lock, mutants, peers, pipe, pool, process, queue, rlock, rwlock,
-    scenario::{Effort, Kind, Scenario, Tally},
+    scenario::{Damage, Effort, Kind, Scenario},
     semaphore, tasks, trace, value,
 };
 
-/// Every file of scenarios has its line here.
+/// Every file of scenarios has its line here, with the object that it is about.
+fn files() -> [(&'static str, Vec<Scenario>); 16] {
+    [
+        ("Lock", lock::scenarios()),
+        ("Queue", queue::scenarios()),
+        ("Channel", channel::scenarios()),
+        ("Value", value::scenarios()),
+        ("Event", event::scenarios()),
+        ("RLock", rlock::scenarios()),
+        ("Semaphore", semaphore::scenarios()),
+        ("Barrier", barrier::scenarios()),
+        ("RwLock", rwlock::scenarios()),
+        ("JoinableQueue", tasks::scenarios()),
+        ("Condition", condition::scenarios()),
+        ("Connection", pipe::scenarios()),
+        ("Peers of a queue", peers::scenarios()),
+        ("wait_any", any::scenarios()),
+        ("Pool", pool::scenarios()),
+        ("Process", process::scenarios()),
+    ]
+}
+
+/// All rows.
+#[cfg(mutants)]
 pub fn scenarios() -> Vec<Scenario> {
-    let mut all = Vec::new();
-    all.extend(lock::scenarios());
-    all.extend(queue::scenarios());
-    all.extend(channel::scenarios());
-    all.extend(value::scenarios());
-    all.extend(event::scenarios());
-    all.extend(rlock::scenarios());
-    all.extend(semaphore::scenarios());
-    all.extend(barrier::scenarios());
-    all.extend(rwlock::scenarios());
-    all.extend(tasks::scenarios());
-    all.extend(condition::scenarios());
-    all.extend(pipe::scenarios());
-    all.extend(peers::scenarios());
-    all.extend(any::scenarios());
-    all.extend(pool::scenarios());
-    all.extend(process::scenarios());
-    all
+    files().into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
 /// What was asked for.
@@ -48,14 +54,23 @@ struct Options {
     seed: u64,
     quick: bool,
     most: usize,
+    /// Rows with one death alone, and no mutants.
+    single: bool,
     /// This is the second build: hunt the mutants.
     mutants: bool,
 }
 
 impl Options {
     fn from_args() -> Result<Options, String> {
-        let mut options =
-            Options { names: vec![], pairs: None, seed: 1, quick: false, most: usize::MAX, mutants: false };
+        let mut options = Options {
+            names: vec![],
+            pairs: None,
+            seed: 1,
+            quick: false,
+            most: usize::MAX,
+            single: false,
+            mutants: false,
+        };
         let mut words = env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -65,6 +80,8 @@ impl Options {
             match word.as_str() {
                 "--pairs" => options.pairs = Some(number()? as usize),
                 "--seed" => options.seed = number()?,
+                "--single" => options.single = true,
+                "--" => {}
                 "--quick" => options.quick = true,
                 "--most" => options.most = number()?.max(1) as usize,
                 "--mutants" => options.mutants = true,
@@ -120,12 +137,18 @@ fn can_run() -> Result<(), String> {
 }
 
 fn everything(options: &Options) -> bool {
-    let all = scenarios();
-    let known = all.len();
-    let rows: Vec<Scenario> = all
-        .into_iter()
-        .filter(|row| options.names.is_empty() || options.names.iter().any(|name| row.name().contains(name)))
-        .collect();
+    let wanted = |row: &Scenario| {
+        (options.names.is_empty() || options.names.iter().any(|name| row.name().contains(name)))
+            && (!options.single || row.kind == Kind::OneDeath)
+    };
+    let (mut known, mut rows, mut objects) = (0, Vec::new(), Vec::new());
+    for (object, all) in files() {
+        known += all.len();
+        for row in all.into_iter().filter(wanted) {
+            rows.push(row);
+            objects.push(object);
+        }
+    }
     if rows.is_empty() {
         eprintln!("crash: no row is called {:?}", options.names);
         return false;
@@ -139,14 +162,16 @@ fn everything(options: &Options) -> bool {
     }
     let began = Instant::now();
     let mut whole = true;
-    let mut total = Tally::default();
+    let mut total = Report::default();
     let mut operations = BTreeSet::new();
+    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for (kind, title) in [
         (Kind::OneDeath, "one death, at every point"),
         (Kind::TwoDeaths, "two deaths: the victim, then its heir"),
         (Kind::StoppedSleeper, "the victim dies while a sleeper stands stopped on its way to sleep"),
     ] {
-        let rows: Vec<&Scenario> = rows.iter().filter(|row| row.kind == kind).collect();
+        let (rows, objects): (Vec<&Scenario>, Vec<&str>) =
+            rows.iter().zip(&objects).filter(|(row, _)| row.kind == kind).unzip();
         if rows.is_empty() {
             continue;
         }
@@ -160,17 +185,20 @@ fn everything(options: &Options) -> bool {
             most: options.most,
             pairs: options.pairs().div_ceil(rows.len()),
             seed: options.seed,
-            hunting: false,
+            ..Effort::default()
         };
-        whole &= lanes::run(&rows, effort, |row, tally| {
-            print_row(row, tally);
+        whole &= lanes::run(&rows, effort, |place, report| {
+            let row = rows[place];
+            print_row(row, report);
+            sums.entry(objects[place]).or_default().add(report);
             operations.insert(row.operation);
-            total.damage += tally.damage;
-            total.kills += tally.kills;
-            total.rounds_left_out += tally.rounds_left_out;
-            total.points_left_out += tally.points_left_out;
+            total.damage += report.damage;
+            total.kills += report.kills;
+            total.rounds_left_out += report.rounds_left_out;
+            total.points_left_out += report.points_left_out;
         });
     }
+    print_sums(&sums);
     let (seconds, rounds) = (began.elapsed().as_secs_f64(), total.rounds_left_out);
     println!("\n{seconds:.0} s; left out: {rounds} points in the middle rounds of long loops");
     if total.points_left_out > 0 {
@@ -189,20 +217,53 @@ fn everything(options: &Options) -> bool {
     whole && !damage.any() && mutants_caught
 }
 
-fn print_row(row: &Scenario, tally: &Tally) {
+/// What the rows of an object came to.
+#[derive(Default)]
+struct Sum {
+    rows: usize,
+    kills: u64,
+    damage: Damage,
+    seconds: f64,
+}
+
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.rows += 1;
+        self.kills += report.kills;
+        self.damage += report.damage;
+        self.seconds += report.seconds;
+    }
+}
+
+fn print_sums(sums: &BTreeMap<&str, Sum>) {
+    println!(
+        "\n{:<24} {:>6} {:>8} {:>6} {:>5} {:>5} {:>7}",
+        "object", "rows", "kills", "wedged", "torn", "lost", "s"
+    );
+    for (object, Sum { rows, kills, damage, seconds }) in sums {
+        let lost = damage.lost + damage.doubled;
+        let (wedged, torn) = (damage.wedged, damage.torn);
+        println!("{object:<24} {rows:>6} {kills:>8} {wedged:>6} {torn:>5} {lost:>5} {seconds:>7.1}");
+    }
+}
+
+fn print_row(row: &Scenario, report: &Report) {
     let points = match row.kind {
-        Kind::OneDeath => tally.points.to_string(),
-        _ => format!("{}+{}", tally.points, tally.heir_points),
+        Kind::OneDeath => report.points.to_string(),
+        _ => format!("{}+{}", report.points, report.heir_points),
     };
-    let damage = tally.damage;
+    let damage = report.damage;
     println!(
         "{:<80} {points:>9} {:>6} {:>6} {:>5} {:>5} {:>6.1}",
         row.name(),
-        tally.kills,
+        report.kills,
         damage.wedged,
         damage.torn,
         damage.lost + damage.doubled,
-        tally.seconds
+        report.seconds
     );
+    for fault in &report.faults {
+        println!("! {}: {fault}", row.name());
+    }
     let _ = stdout().flush();
 }

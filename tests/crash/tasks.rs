@@ -140,6 +140,9 @@ const LETTER: Deed = ("JoinableQueue::dead_letters", |shop| {
     });
 });
 
+const SEND: Deed = ("JoinableQueue::send", |shop| stepped(|| shop.send(2)));
+const CLOSE: Deed = ("JoinableQueue::close", |shop| stepped(|| shop.tasks.close()));
+
 struct Row {
     deed: Deed,
     company: &'static str,
@@ -203,6 +206,12 @@ fn patient_sender(shop: &Shop, number: u64, moment: Moment) -> Companion {
     })
 }
 
+/// Sends, after the death, so many that each of two receivers gets one.
+fn two_more(shop: &Shop) -> Companion {
+    let shop = shop.clone();
+    Companion::new("sender of two", [(Death, Nothing)], move || (3..=4).for_each(|number| shop.send(number)))
+}
+
 /// Waits until all is finished.
 fn joiner(shop: &Shop) -> Companion {
     let shop = shop.clone();
@@ -227,6 +236,18 @@ fn finisher(shop: &Shop, moment: Moment) -> Companion {
 fn holder(shop: &Shop) -> Companion {
     let shop = shop.clone();
     Companion::new("holder", [(Opening, Paused), (Wake, Ended)], move || {
+        let task = shop.tasks.recv().expect("an item");
+        let contents = *task;
+        pause();
+        task.done();
+        note(contents);
+    })
+}
+
+/// Holds an item until the death.
+fn late_holder(shop: &Shop) -> Companion {
+    let shop = shop.clone();
+    Companion::new("late holder", [(Opening, Paused), (Death, Nothing)], move || {
         let task = shop.tasks.recv().expect("an item");
         let contents = *task;
         pause();
@@ -362,6 +383,23 @@ static ROWS: &[Row] = &[
     Row {
         enters: Enters::Woken,
         ..row(JOIN, "woken, two more joiners", |s| vec![holder(s), joiner(s), joiner(s)])
+    },
+    row(SEND, "alone", |s| vec![finisher(s, Death)]),
+    row(SEND, "joiner", |s| vec![joiner(s), finisher(s, Death)]),
+    Row {
+        sent: 0,
+        ..row(SEND, "two receivers asleep", |s| vec![worker(s, Ready), worker(s, Ready), two_more(s)])
+    },
+    Row {
+        sent: 0,
+        closes: true,
+        ..row(CLOSE, "two receivers asleep", |s| vec![worker(s, Ready), worker(s, Ready), closer(s, Death)])
+    },
+    Row {
+        closes: true,
+        ..row(CLOSE, "a held item, receiver asleep, joiner", |s| {
+            vec![late_holder(s), worker(s, Ready), joiner(s), closer(s, Death)]
+        })
     },
     Row { deliveries: 1, letters: 1, before: one_letter, ..row(LETTER, "alone", |_| vec![]) },
     Row {

@@ -22,23 +22,22 @@
 //! point where it is for the first time, and steps from there. Should it not come there, it is stepped from the start.
 //!
 //! # Adding one
-//! A file with `pub fn scenarios() -> Vec<Scenario>`, and its name in the list in `main.rs`. Each scenario is a
-//! constructor of a [`Play`]: see `lock.rs`.
+//! A [`Check`](super::Check), or a constructor of a [`Play`]: tests/crash has many of these.
 
-use std::{
-    collections::HashMap,
-    io::{Write, stdout},
-    ops::AddAssign,
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
 use nix::unistd::Pid;
 
-use crate::{
+use super::{
     board::{CELLS, board, count},
     company::{Body, Companion, Company, Moment},
-    trace::{Guide, Place, Site, Traced, is_shared_step},
+    report::{Fault, MOST_FAULTS, Report},
+    site::{Site, Stance},
+    stuck::{Stuck, show, shown},
+    trace::{Guide, Place, Traced, is_shared_step},
 };
+
+pub use super::report::Damage;
 
 /// Which deaths a scenario sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +76,18 @@ impl Enters {
 
 /// One operation in one company.
 pub struct Scenario {
+    /// What is stepped.
     pub operation: &'static str,
+    /// Beside whom.
     pub company: &'static str,
+    /// Which deaths it sees.
     pub kind: Kind,
+    /// Makes the parts of a trial.
     pub play: Box<dyn Fn() -> Play>,
 }
 
 impl Scenario {
+    /// The name of its row.
     pub fn name(&self) -> String {
         format!("{}: {}", self.operation, self.company)
     }
@@ -91,11 +95,13 @@ impl Scenario {
 
 /// The parts of one trial.
 pub struct Play {
-    /// Calls [`stepped`](crate::trace::stepped) once.
+    /// Calls [`stepped`](super::trace::stepped) once.
     pub victim: Body,
+    /// Where its points begin.
     pub enters: Enters,
     /// Calls `stepped` once too. For the kinds with two traced processes.
     pub heir: Option<Body>,
+    /// In the order in which they act at one moment.
     pub companions: Vec<Companion>,
     /// Looks, in the harness, at what a trial in which everybody ended has left.
     pub verify: Box<dyn Fn(&End) -> Damage>,
@@ -108,39 +114,13 @@ pub struct End {
     pub finished: bool,
 }
 
-/// What a trial did to the survivors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// Somebody who should have gone on did not.
-    pub wedged: u64,
-    /// Data that is neither the old nor the new, or two holders at once.
-    pub torn: u64,
-    /// Something committed that nobody got, news of a death included.
-    pub lost: u64,
-    /// Something that two got; counted as lost in the last line.
-    pub doubled: u64,
-}
-
-impl Damage {
-    pub fn any(self) -> bool {
-        self != Damage::default()
-    }
-}
-
-impl AddAssign for Damage {
-    fn add_assign(&mut self, other: Damage) {
-        self.wedged += other.wedged;
-        self.torn += other.torn;
-        self.lost += other.lost;
-        self.doubled += other.doubled;
-    }
-}
-
 /// Where the traced processes die, in points. What cannot go so far dies where it can.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     victim: usize,
     heir: usize,
+    /// The victim's steps are looked at.
+    notes: bool,
 }
 
 /// Further than any operation goes.
@@ -174,23 +154,13 @@ struct Outcome {
     guides: Guides,
     /// Whether the victim could go no further.
     exhausted: bool,
-    site: Site,
+    /// Where the two stood before they were killed.
+    stances: [Option<Stance>; 2],
+    /// For the points of the victim's way, if it was asked: whether others see the step before it.
+    seen_steps: Vec<bool>,
     kills: u64,
     note: String,
-}
-
-/// What all trials of a scenario came to.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub damage: Damage,
-    pub kills: u64,
-    /// The points of the longest way.
-    pub points: usize,
-    pub heir_points: usize,
-    pub rounds_left_out: usize,
-    /// Points beyond the most that were asked for.
-    pub points_left_out: usize,
-    pub seconds: f64,
+    stuck: Vec<Stuck>,
 }
 
 /// How much of it is run.
@@ -202,66 +172,80 @@ pub struct Effort {
     pub most: usize,
     /// Sampled pairs of points, for each scenario with two traced processes.
     pub pairs: usize,
+    /// The seed of the sampling: the same seed, the same points.
     pub seed: u64,
-    /// End at the first damage, and tell nothing.
+    /// End at the first damage.
     pub hunting: bool,
+    /// With one traced process: only the points behind a step that others can see, which is one that changes shared
+    /// memory, a locked one, or a system call.
+    pub writes_only: bool,
+}
+
+impl Default for Effort {
+    /// Every point, and a thousand pairs.
+    fn default() -> Effort {
+        let most = usize::MAX;
+        Effort { stride: 1, most, pairs: 1000, seed: 1, hunting: false, writes_only: false }
+    }
 }
 
 impl Scenario {
     /// Runs the scenario's trials.
-    pub fn run(&self, effort: Effort) -> Tally {
+    pub fn run(&self, effort: Effort) -> Report {
         let start = Instant::now();
-        let mut tally = Tally::default();
+        let mut report = Report::default();
         match self.kind {
-            Kind::OneDeath => self.every_point(effort, &mut tally),
-            Kind::TwoDeaths | Kind::StoppedSleeper => self.pairs(effort, &mut tally),
+            Kind::OneDeath => self.every_point(effort, &mut report),
+            Kind::TwoDeaths | Kind::StoppedSleeper => self.pairs(effort, &mut report),
         }
-        tally.seconds = start.elapsed().as_secs_f64();
-        tally
+        report.seconds = start.elapsed().as_secs_f64();
+        report
     }
 
     /// The first trial goes to the end and shows the way; the others go to its points in turn, and on beyond them as
     /// long as there are any.
-    fn every_point(&self, effort: Effort, tally: &mut Tally) {
-        let pilot = self.unguided(Cut { victim: FAR, heir: 0 });
-        self.enter(tally, &pilot, effort);
-        if effort.hunting && tally.damage.any() {
+    fn every_point(&self, effort: Effort, report: &mut Report) {
+        let pilot = self.unguided(Cut { victim: FAR, heir: 0, notes: effort.writes_only });
+        self.enter(report, &pilot);
+        if effort.hunting && report.damage.any() {
             return;
         }
-        let kept = kept_points(&pilot.ways[0]);
+        let mut kept = kept_points(&pilot.ways[0]);
+        kept.iter_mut().zip(&pilot.seen_steps).for_each(|(kept, seen)| *kept &= seen);
         let one_in = kept.iter().filter(|&&kept| kept).count().div_ceil(effort.most).max(1);
         let mut chance = effort.seed as usize;
         for victim in (0..).step_by(effort.stride) {
             if !kept.get(victim).unwrap_or(&true) {
-                tally.rounds_left_out += 1;
+                report.rounds_left_out += 1;
                 continue;
             }
             chance += 1;
             if victim < kept.len() && !chance.is_multiple_of(one_in) {
-                tally.points_left_out += 1;
+                report.points_left_out += 1;
                 continue;
             }
-            let outcome = self.guided(Cut { victim, heir: 0 }, &pilot.guides);
+            let outcome = self.guided(Cut { victim, heir: 0, notes: false }, &pilot.guides);
             let over = outcome.exhausted;
-            self.enter(tally, &outcome, effort);
-            if over || effort.hunting && tally.damage.any() {
+            self.enter(report, &outcome);
+            if over || effort.hunting && report.damage.any() {
                 return;
             }
         }
     }
 
     /// The first three show the ways; the rest are drawn from the points on them.
-    fn pairs(&self, effort: Effort, tally: &mut Tally) {
+    fn pairs(&self, effort: Effort, report: &mut Report) {
         let mut dice = Dice(effort.seed);
         let mut points = [Points::default(), Points::default()];
         let mut guides = [None, None];
         for pair in 0..effort.pairs {
-            let cut = match pair {
-                0 => Cut { victim: 0, heir: FAR },
-                1 => Cut { victim: FAR, heir: 0 },
-                2 => Cut { victim: FAR, heir: FAR },
-                _ => Cut { victim: points[0].draw(&mut dice), heir: points[1].draw(&mut dice) },
+            let (victim, heir) = match pair {
+                0 => (0, FAR),
+                1 => (FAR, 0),
+                2 => (FAR, FAR),
+                _ => (points[0].draw(&mut dice), points[1].draw(&mut dice)),
             };
+            let cut = Cut { victim, heir, notes: false };
             let mut outcome = self.guided(cut, &guides);
             for who in (0..2).filter(|_| pair < 3) {
                 let way = &outcome.ways[who];
@@ -272,26 +256,31 @@ impl Scenario {
                     points[who] = Points::new(way, stopped.then_some(sleeps_at));
                 }
             }
-            self.enter(tally, &outcome, effort);
-            if effort.hunting && tally.damage.any() {
+            self.enter(report, &outcome);
+            if effort.hunting && report.damage.any() {
                 return;
             }
         }
     }
 
-    fn enter(&self, tally: &mut Tally, outcome: &Outcome, effort: Effort) {
-        tally.damage += outcome.damage;
-        tally.kills += outcome.kills;
+    fn enter(&self, report: &mut Report, outcome: &Outcome) {
+        report.damage += outcome.damage;
+        report.kills += outcome.kills;
         let [victim, heir] = [&outcome.ways[0], &outcome.ways[1]].map(|way| way.len().saturating_sub(1));
-        tally.points = tally.points.max(victim);
-        tally.heir_points = tally.heir_points.max(heir);
-        if outcome.damage.any() && !effort.hunting {
-            let Outcome { damage, site, note, .. } = outcome;
-            println!(
-                "! {}: victim at point {victim}, {site}, heir at {heir}: {damage:?} {note}",
-                self.name()
-            );
-            let _ = stdout().flush();
+        report.points = report.points.max(victim);
+        report.heir_points = report.heir_points.max(heir);
+        if outcome.damage.any() && report.faults.len() < MOST_FAULTS {
+            let [died_at, heir_died_at] =
+                outcome.stances.each_ref().map(|stance| stance.as_ref().map(Site::of));
+            report.faults.push(Fault {
+                damage: outcome.damage,
+                point: victim,
+                died_at,
+                heir_point: heir,
+                heir_died_at,
+                stuck: outcome.stuck.clone(),
+                note: outcome.note.clone(),
+            });
         }
     }
 
@@ -306,6 +295,7 @@ impl Scenario {
 
     fn trial(&self, cut: Cut, guides: &Guides) -> Option<Outcome> {
         board().clear();
+        show(None);
         let Play { victim, enters, heir, companions, verify } = (self.play)();
         let mut trial = Trial {
             kind: self.kind,
@@ -315,14 +305,17 @@ impl Scenario {
             kills: 0,
             exhausted: false,
             misled: false,
+            stances: [None, None],
         };
         let ran = trial.run((victim, enters), heir, cut, guides);
         if trial.misled {
             return None;
         }
-        let damage = match &ran {
-            Ok(end) => verify(end),
-            Err(_) => Damage { wedged: 1, ..Damage::default() },
+        let state =
+            ran.as_ref().err().and_then(|_| shown()).map_or(String::new(), |state| format!("; {state}"));
+        let (damage, stuck) = match &ran {
+            Ok(end) => (verify(end), Vec::new()),
+            Err(_) => (Damage { wedged: 1, ..Damage::default() }, trial.stuck()),
         };
         let guide = |traced: &Option<Traced>| traced.as_ref().map(Traced::guide);
         let way = |traced: &Option<Traced>| traced.as_ref().map_or(vec![], |traced| traced.way().to_vec());
@@ -331,9 +324,11 @@ impl Scenario {
             ways: [way(&trial.victim), way(&trial.heir)],
             guides: [guide(&trial.victim), guide(&trial.heir)],
             exhausted: trial.exhausted,
-            site: trial.victim.as_ref().map_or(Site::default(), Traced::site),
+            seen_steps: trial.victim.as_ref().map_or(vec![], |victim| victim.seen_steps().to_vec()),
+            stances: trial.stances,
             kills: trial.kills,
-            note: ran.err().unwrap_or_default(),
+            note: ran.err().unwrap_or_else(|| board().said()) + &state,
+            stuck,
         })
     }
 }
@@ -348,9 +343,18 @@ struct Trial {
     exhausted: bool,
     /// A guide did not know the way.
     misled: bool,
+    stances: [Option<Stance>; 2],
 }
 
 impl Trial {
+    /// Who is left, and where.
+    fn stuck(&self) -> Vec<Stuck> {
+        let traced = [("victim", &self.victim), ("heir", &self.heir)];
+        let traced = traced.into_iter().filter_map(|(name, traced)| Some((name, traced.as_ref()?.pid())));
+        let companions = self.company.processes().map(|(name, process)| (name, process.pid()));
+        Stuck::among(&traced.chain(companions).collect::<Vec<_>>())
+    }
+
     /// An error says who is stuck.
     fn run(
         &mut self,
@@ -382,12 +386,16 @@ impl Trial {
             self.company.act(Moment::Wake)?;
             victim.is_woken()?;
         }
+        if cut.notes {
+            victim.note_seen_steps();
+        }
         self.misled |= !victim.go(cut.victim, way);
         if self.misled {
             return Err("misled".into());
         }
         self.exhausted = victim.way().len() <= cut.victim || victim.place() == Place::End;
         self.company.act(Moment::Stop)?;
+        self.stances[0] = Some(victim.stance());
         victim.kill();
         self.kills += 1;
         let end = End { finished: victim.place() == Place::End };
@@ -397,6 +405,7 @@ impl Trial {
                 heir.is_woken()?;
                 self.misled |= !heir.go(cut.heir, heirs_way);
                 self.company.act(Moment::SecondStop)?;
+                self.stances[1] = Some(heir.stance());
                 heir.kill();
                 self.kills += 1;
                 self.company.act(Moment::SecondDeath)?;
@@ -439,10 +448,10 @@ impl Points {
 }
 
 /// A small generator (splitmix64): the same seed, the same pairs.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

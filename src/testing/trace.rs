@@ -10,7 +10,6 @@
 use std::{
     arch::asm,
     collections::HashSet,
-    fmt, fs,
     hint::black_box,
     io, thread,
     time::{Duration, Instant},
@@ -27,7 +26,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::company::{Body, LIMIT, Limit, Process, asleep};
+use super::{
+    company::{Body, LIMIT, Limit, Process, asleep},
+    shadow::Shadow,
+    site::Stance,
+};
 
 /// Runs `operation` between the two marks.
 #[inline(always)]
@@ -74,9 +77,17 @@ pub struct Traced {
     awake: usize,
     slept: bool,
     let_go: bool,
+    /// Its stack pointer.
+    stack: u64,
+    shadow: Option<(Shadow, Vec<bool>)>,
 }
 
 impl Traced {
+    fn new(process: Process) -> Traced {
+        let place = Place::Inside;
+        Traced { process, place, way: vec![], awake: 0, slept: false, let_go: false, stack: 0, shadow: None }
+    }
+
     /// Forks, and runs `body` to its first mark.
     ///
     /// # Panics
@@ -87,8 +98,7 @@ impl Traced {
             raise(Signal::SIGSTOP).expect("SIGSTOP to oneself");
             body();
         });
-        let mut traced =
-            Traced { process, place: Place::Inside, way: vec![], awake: 0, slept: false, let_go: false };
+        let mut traced = Traced::new(process);
         traced.stops_by(Signal::SIGSTOP);
         let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
         ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
@@ -106,8 +116,7 @@ impl Traced {
     pub fn attach(pid: Pid, go: Body) -> Traced {
         ptrace::attach(pid).expect("PTRACE_ATTACH");
         let process = Process::of_another(pid);
-        let mut traced =
-            Traced { process, place: Place::Inside, way: vec![], awake: 0, slept: false, let_go: false };
+        let mut traced = Traced::new(process);
         traced.stops_by(Signal::SIGSTOP);
         let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
         ptrace::setoptions(traced.pid(), options).expect("PTRACE_SETOPTIONS");
@@ -119,10 +128,11 @@ impl Traced {
         traced
     }
 
-    fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         self.process.pid()
     }
 
+    /// Where it stands.
     pub fn place(&self) -> Place {
         self.place
     }
@@ -138,6 +148,7 @@ impl Traced {
 
     /// Its points count from here.
     fn starts_here(&mut self) {
+        self.shadow = None;
         self.way = vec![self.address()];
         (self.awake, self.slept) = (0, false);
     }
@@ -184,6 +195,7 @@ impl Traced {
         ptrace::write(self.pid(), place, code).expect("PTRACE_POKETEXT");
         let at_mark = code as u64 & 0xff == BREAKPOINT;
         self.place = if at_mark { Place::End } else { Place::Inside };
+        self.stack = registers.rsp;
         registers.rip == address
     }
 
@@ -271,9 +283,19 @@ impl Traced {
         self.process.kill();
     }
 
-    /// Where its next instruction stands, for addr2line(1).
-    pub fn site(&self) -> Site {
-        Site(self.address())
+    /// Where it stands, for [`Site`](super::Site).
+    pub(super) fn stance(&self) -> Stance {
+        Stance::of(self.pid(), self.address(), self.stack)
+    }
+
+    /// For each point, whether it lies behind a step that others can see; empty if that was not asked for.
+    pub(super) fn seen_steps(&self) -> &[bool] {
+        self.shadow.as_ref().map_or(&[], |(_, seen)| seen)
+    }
+
+    /// From here on it is noted which steps others can see.
+    pub(super) fn note_seen_steps(&mut self) {
+        self.shadow = Some((Shadow::new(), vec![true; self.way.len()]));
     }
 
     fn stops_by(&mut self, signal: Signal) {
@@ -284,15 +306,16 @@ impl Traced {
         }
     }
 
-    /// After a step into a system call.
+    /// After a step into a system call. Its sleep is no news, so it is looked for; and nobody waits here for others.
     fn stops_or_sleeps(&mut self) {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
-            if self.returns_within(Duration::ZERO) {
-                return;
+            if let Some(status) = self.process.next_change(Duration::ZERO) {
+                return self.has_returned(status);
             }
             if asleep(self.pid()).is_some() {
                 self.place = Place::Asleep;
+                self.note_step();
                 self.way.push(self.address());
                 self.slept = true;
                 return;
@@ -304,17 +327,31 @@ impl Traced {
 
     /// Whether the call that was stepped into returns within `limit`.
     fn returns_within(&mut self, limit: Duration) -> bool {
-        match self.process.next_change_by(&mut Limit::after(limit)) {
-            None => return false,
-            Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => self.look(),
-            Some(other) => panic!("the traced process should return from a call, but: {other:?}"),
+        let news = self.process.next_change_by(&mut Limit::after(limit));
+        news.map(|status| self.has_returned(status)).is_some()
+    }
+
+    fn has_returned(&mut self, status: WaitStatus) {
+        match status {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => self.look(),
+            other => panic!("the traced process should return from a call, but: {other:?}"),
         }
-        true
+    }
+
+    /// Notes whether others can see the step that is behind it.
+    fn note_step(&mut self) {
+        let executed = self.way.last().copied();
+        if let Some((shadow, seen)) = &mut self.shadow {
+            seen.push(shadow.changes() | executed.is_some_and(is_shared_step));
+        }
     }
 
     /// Where it stands now.
     fn look(&mut self) {
-        self.way.push(ptrace::getregs(self.pid()).expect("PTRACE_GETREGS").rip);
+        let registers = ptrace::getregs(self.pid()).expect("PTRACE_GETREGS");
+        self.note_step();
+        self.way.push(registers.rip);
+        self.stack = registers.rsp;
         if !self.slept {
             self.awake = self.way.len() - 1;
         }
@@ -359,37 +396,13 @@ impl Guide {
     }
 
     /// How many points it has, the first mark included.
+    #[allow(clippy::len_without_is_empty, reason = "it has at least its first mark")]
     pub fn len(&self) -> usize {
         self.way.len()
     }
 
     fn last_before(&self, point: usize) -> usize {
         self.fresh[point.min(self.fresh.len() - 1)]
-    }
-}
-
-/// An address as `file+offset`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Site(u64);
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The traced process is a fork of this one: the maps are the same.
-        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        let mut base = ("", 0);
-        for line in maps.lines() {
-            let file = line.split_ascii_whitespace().nth(5).unwrap_or("");
-            let mut ends = line.split([' ', '-']).map(|end| u64::from_str_radix(end, 16).unwrap_or(0));
-            let (Some(start), Some(end)) = (ends.next(), ends.next()) else { continue };
-            if file != base.0 {
-                base = (file, start);
-            }
-            if (start..end).contains(&self.0) {
-                let name = file.rsplit('/').next().unwrap_or(file);
-                return write!(f, "{name}+{:#x}", self.0 - base.1);
-            }
-        }
-        write!(f, "{:#x}", self.0)
     }
 }
 
@@ -403,9 +416,14 @@ pub fn allowed() -> io::Result<()> {
         // SAFETY: ends the child without running what belongs to the harness.
         unsafe { libc::_exit(refused) }
     });
-    match process.next_change(Duration::from_secs(10)) {
-        Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        Some(WaitStatus::Exited(_, error)) => Err(io::Error::from_raw_os_error(error)),
+    let ended = loop {
+        if let Some(status) = process.next_change(Duration::from_secs(1)) {
+            break status;
+        }
+    };
+    match ended {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        WaitStatus::Exited(_, error) => Err(io::Error::from_raw_os_error(error)),
         other => Err(io::Error::other(format!("the probe ended with {other:?}"))),
     }
 }

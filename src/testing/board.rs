@@ -19,6 +19,8 @@ use std::{
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
+use super::report::Damage;
+
 /// How many [`Board::cells`] there are.
 pub const CELLS: usize = 400;
 
@@ -33,6 +35,12 @@ pub struct Board {
     passed: AtomicU64,
     deaths: AtomicU32,
     troubles: AtomicU32,
+    /// What an invariant found, and what it said.
+    verdict: [AtomicU64; 4],
+    said: [AtomicU64; 32],
+    /// In a storm: operations that came to their end, and whether it is over.
+    turns: AtomicU64,
+    over: AtomicU32,
     /// For scenarios that count things of their own, for example how often each item arrived.
     pub cells: [AtomicU64; CELLS],
 }
@@ -69,12 +77,57 @@ pub fn up(index: usize) {
 impl Board {
     /// Wipes everything.
     pub fn clear(&self) {
-        for word in [&self.inside, &self.overlaps, &self.deaths, &self.troubles] {
+        for word in [&self.inside, &self.overlaps, &self.deaths, &self.troubles, &self.over] {
             word.store(0, SeqCst);
         }
-        for word in [&self.first, &self.second, &self.passed].into_iter().chain(&self.cells) {
+        let numbers = [&self.first, &self.second, &self.passed, &self.turns].into_iter();
+        for word in numbers.chain(&self.cells).chain(&self.verdict).chain(&self.said) {
             word.store(0, SeqCst);
         }
+    }
+
+    /// Leaves what an invariant found.
+    pub(super) fn judge(&self, Damage { wedged, torn, lost, doubled }: Damage) {
+        for (word, number) in self.verdict.iter().zip([wedged, torn, lost, doubled]) {
+            word.store(number, SeqCst);
+        }
+    }
+
+    pub(super) fn judgement(&self) -> Damage {
+        let [wedged, torn, lost, doubled] = self.verdict.each_ref().map(|word| word.load(SeqCst));
+        Damage { wedged, torn, lost, doubled }
+    }
+
+    /// Leaves a remark, as far as there is room.
+    pub(super) fn say(&self, text: &str) {
+        for (word, bytes) in self.said.iter().zip(text.as_bytes().chunks(8)) {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(eight), SeqCst);
+        }
+    }
+
+    pub(super) fn said(&self) -> String {
+        let bytes: Vec<u8> = self.said.iter().flat_map(|word| word.load(SeqCst).to_ne_bytes()).collect();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    }
+
+    /// An operation has come to its end.
+    pub(super) fn turn(&self) {
+        self.turns.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(SeqCst)
+    }
+
+    /// Nobody begins another.
+    pub(super) fn end(&self) {
+        self.over.store(1, SeqCst);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(SeqCst) == 1
     }
 
     /// What only one process at a time may do: two counters go up, one after the other, by plain loads and stores.

@@ -34,6 +34,7 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// A limit that begins now.
     pub fn after(limit: Duration) -> Limit {
         let end = Instant::now() + limit;
         Limit { end, last: end + 30 * LIMIT }
@@ -111,6 +112,7 @@ pub struct Companion {
 }
 
 impl Companion {
+    /// A companion, whose `body` pauses as often as it has beats after the first.
     pub fn new(
         name: &'static str,
         beats: impl Into<Vec<(Moment, Until)>>,
@@ -149,8 +151,14 @@ impl Companion {
 pub struct Company(Vec<Companion>);
 
 impl Company {
+    /// All of them, in the order in which they act.
     pub fn new(companions: Vec<Companion>) -> Company {
         Company(companions)
+    }
+
+    /// The names and processes of those who have been started.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (&'static str, &Process)> {
+        self.0.iter().filter_map(|companion| Some((companion.name, companion.process.as_ref()?)))
     }
 
     /// Lets everybody act whose beat this is.
@@ -208,10 +216,17 @@ impl Process {
         Process { pid, ended: None }
     }
 
+    /// Its number.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
+    /// Whether it has ended, as far as is known.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Sends it a signal, if it has not ended.
     pub fn signal(&self, signal: Signal) {
         if self.ended.is_none() {
             kill(self.pid, signal).expect("kill of a child that is not reaped");
@@ -331,20 +346,22 @@ pub fn asleep(pid: Pid) -> Option<Vec<u64>> {
 }
 
 /// The state letter of proc(5).
-fn state(pid: Pid) -> Option<char> {
+pub(super) fn state(pid: Pid) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
-/// Keeps SIGCHLD for [`news_of_a_child`]. Once, before anything is forked.
+/// Keeps SIGCHLD, so that a wait for a child hears of it at once. Once, before anything is forked.
 pub fn keep_news() {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None).expect("sigprocmask");
 }
 
-/// Sleeps until a child changes state, at most `limit`. It may return early.
+/// Sleeps until a child changes state, at most `limit`. It may return early; and does, so that who has not called
+/// `keep_news`, and hears nothing, only waits a little longer.
 fn news_of_a_child(limit: Duration) {
+    let limit = limit.min(Duration::from_millis(5));
     let limit = libc::timespec {
         tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(limit.subsec_nanos()),
