@@ -355,6 +355,9 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
         let board = &flow.pool.site.board;
         let mut expired = deadline.is_some_and(|deadline| deadline.has_passed());
         let mut asks = expired;
+        if !expired {
+            flow.pool.call_back(false);
+        }
         loop {
             let rings = board.rings();
             let settled = flow.flights.iter().position(|flight| {
@@ -379,7 +382,9 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
             if expired {
                 return Ok(None);
             }
-            board.await_ring(rings, deadline);
+            if flow.pool.call_back(true) == 0 {
+                board.await_ring(rings, deadline);
+            }
             expired = deadline.is_some_and(|deadline| deadline.has_passed());
         }
     }

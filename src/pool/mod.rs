@@ -16,6 +16,7 @@
 //! | `outcome` | what a settled slot says                                                 |
 //! | `flow`    | maps; [`Mapped`]: the iterators                                          |
 //! | `result`  | [`AsyncResult`]                                                          |
+//! | `callback` | who calls what is to be called when a task is done                      |
 //! | `stats`   | [`PoolStats`]                                                            |
 //! | `error`   | [`TaskError`], [`PoolError`] and others                                  |
 //!
@@ -33,6 +34,8 @@ mod word;
 mod builder;
 #[cfg(not(loom))]
 mod call;
+#[cfg(not(loom))]
+mod callback;
 #[cfg(not(loom))]
 mod carry;
 #[cfg(not(loom))]
