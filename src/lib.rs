@@ -57,6 +57,8 @@ pub use error::{
 };
 #[cfg(not(loom))]
 pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
+#[cfg(all(not(loom), feature = "progress"))]
+pub use pool::Progress;
 #[cfg(not(loom))]
 pub use pool::{
     AsyncResult, Carried, GetTimeoutError, Mapped, Pool, PoolBuilder, PoolError, PoolJoinError, PoolStats,

@@ -39,9 +39,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// when that is killed the workers end with it, and all who wait are told [`TaskError::SupervisorDied`]. When this
 /// process ends in whatever way, the supervisor ends, and its workers with it.
 ///
-/// There is no helper thread: what is settled stays in shared memory until somebody asks. A pool may be used from many
-/// threads. It is made by fork in a program with one thread; one with more needs
-/// [`PoolBuilder::context`]. A copy that a fork made of it is inert.
+/// There is no helper thread: what is settled stays in shared memory until somebody asks. Many threads may use a pool.
+/// By fork it is made in a program with one thread; one with more needs [`PoolBuilder::context`]. Forked copies do nothing.
 ///
 /// Dropped, it is terminated: see [`terminate`](Pool::terminate).
 ///

@@ -124,8 +124,8 @@ impl<R> AsyncResult<R> {
     /// which nothing is left uncalled. Calls that never wait call none, nor does a thread that is in a callback.
     ///
     /// A callback may use the pool and take its time: that holds up the thread that is in it, whose time limits do not
-    /// count meanwhile, and [`Pool::join`](crate::Pool::join), which waits until all have returned; nobody else. It must
-    /// not want a lock that its thread holds while it waits for the pool. One that panics is stopped there: its message
+    /// count meanwhile, and [`Pool::join`](crate::Pool::join), which waits until all have returned; nobody else. It
+    /// must not want a lock that its thread holds while it waits for the pool. One that panics is stopped there: its message
     /// goes where those of panics go, and [`PoolStats::callbacks_panicked`](crate::PoolStats) counts it.
     ///
     /// # Examples
