@@ -120,8 +120,8 @@ impl<R> AsyncResult<R> {
     ///
     /// There is no helper thread. If it is done, the callback is called now. Else by a thread that waits for the pool,
     /// for whatever: in `get`, `wait`, `apply`, `map`, the iterators, `join`, or for a place for a task; or by
-    /// [`Pool::poll`](crate::Pool::poll), by [`Pool::terminate`](crate::Pool::terminate) and the pool's drop, after
-    /// which nothing is left uncalled. Calls that never wait call none, nor does a thread that is in a callback.
+    /// [`Pool::poll`](crate::Pool::poll), [`Pool::terminate`](crate::Pool::terminate) and the pool's drop, after which
+    /// nothing is left uncalled. Calls that never wait call none, nor does a thread that is in a callback.
     ///
     /// A callback may use the pool and take its time: that holds up the thread that is in it, whose time limits do not
     /// count meanwhile, and [`Pool::join`](crate::Pool::join), which waits until all have returned; nobody else. It
