@@ -125,8 +125,8 @@ impl<R> AsyncResult<R> {
     ///
     /// A callback may use the pool and take its time: that holds up the thread that is in it, whose time limits do not
     /// count meanwhile, and [`Pool::join`](crate::Pool::join), which waits until all have returned; nobody else. It
-    /// must not want a lock that its thread holds while it waits for the pool. One that panics is stopped there: its message
-    /// goes where those of panics go, and [`PoolStats::callbacks_panicked`](crate::PoolStats) counts it.
+    /// must not want a lock that its thread holds while it waits for the pool. One that panics is stopped there: its
+    /// message goes where those of panics go, and [`PoolStats::callbacks_panicked`](crate::PoolStats) counts it.
     ///
     /// # Examples
     /// ```standalone_crate
@@ -146,7 +146,7 @@ impl<R> AsyncResult<R> {
     /// ```
     ///
     /// # References
-    /// Python `apply_async(callback, error_callback)`, whose helper thread ends for good when a callback raises, so that
+    /// Python `apply_async(callback, error_callback)`, whose helper thread ends for good when a callback raises: then
     /// all who wait hang.
     #[doc(alias = "callback")]
     #[doc(alias = "error_callback")]

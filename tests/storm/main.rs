@@ -10,8 +10,8 @@
 //! - *stalled*: a second in which nothing came through although nobody was stopped.
 //!
 //! Then the same with tasks (`tasks.rs`), with a channel (`channel.rs`) and in a pool (`pool.rs`); and a flow that
-//! nobody disturbs (`flow.rs`). `--only pool` leaves out all but that. `cargo storm [--kills N] [--messages N] [--seed S]`. The exact kill (`cargo crash`) proves more; this
-//! shows the whole at work.
+//! nobody disturbs (`flow.rs`). `cargo storm [pool] [--kills N] [--messages N] [--seed S]`; `pool` leaves out all but
+//! that. The exact kill (`cargo crash`) proves more; this shows the whole at work.
 
 mod channel;
 mod flow;
