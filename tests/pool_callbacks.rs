@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         a_callback_may_use_its_pool,
         join_waits_for_callbacks_in_other_threads,
         what_is_left_is_called_when_the_pool_ends,
+        pools_that_end_in_a_callback_leave_none_uncalled,
         the_supervisors_death_is_told_to_callbacks,
         callbacks_of_cancelled_and_late_tasks_are_called,
         ten_thousand_callbacks_are_called_once_each_in_a_small_pool,
@@ -308,6 +309,39 @@ fn what_is_left_is_called_when_the_pool_ends() {
     until_done(&pool, 1);
     pool.terminate();
     assert_eq!(told.try_recv(), Ok(Ok(81)));
+}
+
+fn pools_that_end_in_a_callback_leave_none_uncalled() {
+    let (tell, told) = teller();
+    let (one, gate) = gated_pool(1);
+    let (other, _never) = gated_pool(1);
+    other.apply_async(gated, 7).unwrap().then(tell.clone());
+    one.apply_async(gated, 1).unwrap().then(move |_| drop(other));
+    one.apply_async(nap_for_ever, 2).unwrap().then(tell.clone());
+    gate.set();
+    until_done(&one, 1);
+    assert_eq!(one.poll(), 1);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [Err(TaskError::PoolClosed)]);
+    drop(one);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [Err(TaskError::PoolClosed)]);
+
+    // A pool in a callback of its own.
+    let (pool, gate) = gated_pool(1);
+    let pool = Arc::new(pool);
+    let (own, left) = (pool.clone(), tell.clone());
+    let first = pool.apply_async(gated, 1).unwrap();
+    pool.apply_async(nap_for_ever, 2).unwrap().then(left);
+    first.then(move |_| own.terminate());
+    gate.set();
+    until_done(&pool, 1);
+    pool.poll();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [Err(TaskError::PoolClosed)]);
+}
+
+fn nap_for_ever(_: u64) -> u64 {
+    loop {
+        thread::park();
+    }
 }
 
 fn the_supervisors_death_is_told_to_callbacks() {

@@ -98,7 +98,9 @@ impl Inner {
         let newest = table.callbacks.waiting.len() - 1;
         self.gather(&mut table, newest, false);
         drop(table);
-        self.call_due();
+        if !INSIDE.get() {
+            self.call_due();
+        }
     }
 
     /// Calls what is due, and says how much that was. Who is about to sleep `asks` to be rung for the others; it has
@@ -109,6 +111,12 @@ impl Inner {
         }
         self.gather(&mut self.table(), 0, asks);
         self.call_due()
+    }
+
+    /// Calls all that are left of a pool that has ended, in a callback too: nobody else might come.
+    pub(super) fn call_the_rest(&self) {
+        self.gather(&mut self.table(), 0, false);
+        self.call_due();
     }
 
     /// Moves to `due` what is done, of those from `first` on.
@@ -138,14 +146,14 @@ impl Inner {
     /// Calls all that is in `due`, one after the other, so that another thread may take the rest.
     fn call_due(&self) -> usize {
         let mut called = 0;
-        while !INSIDE.get() {
+        loop {
             let mut table = self.table();
-            let Some((wholes, call)) = table.callbacks.due.pop_front() else { break };
+            let Some((wholes, call)) = table.callbacks.due.pop_front() else { return called };
             table.callbacks.running += 1;
             drop(table);
-            INSIDE.set(true);
+            let before = INSIDE.replace(true);
             let returned = catch_unwind(AssertUnwindSafe(|| call(wholes)));
-            INSIDE.set(false);
+            INSIDE.set(before);
             let mut table = self.table();
             table.callbacks.running -= 1;
             self.callbacks.fetch_sub(1, Relaxed);
@@ -158,7 +166,6 @@ impl Inner {
             self.returned.notify_all();
             called += 1;
         }
-        called
     }
 
     /// Waits until all callbacks have returned, and calls those that are due; false when `deadline` came first. In a

@@ -534,7 +534,7 @@ impl Pool {
         // A supervisor that is stopped, or was never able to, is ended itself, and its workers with it.
         let _ = self.inner.supervisor.shutdown_after(GRACE);
         self.inner.site.board.ring();
-        self.inner.call_back(false);
+        self.inner.call_the_rest();
     }
 
     /// Waits until all tasks are done and all workers have ended, after [`close`](Pool::close); or only the latter,
