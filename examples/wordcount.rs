@@ -3,9 +3,10 @@
 //! `cargo run --release --example wordcount -- --help` tells how to call it.
 //!
 //! # The way of the data
-//! The parent cuts the files into *batches*. A job (a batch's number and paths) goes out through one [`Queue`]; a
-//! worker counts it, enters its sums in the shared [`Totals`], and sends the counts of its words home through a second
-//! queue, in as many parts as they need.
+//! The parent cuts the files into *batches*. There are two engines: by a [`Pool`](pshared::Pool), which is told of
+//! below in `pooled.rs`, and by queues alone, to show how that is done. There a job (a batch's number and paths) goes
+//! out through one [`Queue`]; a worker counts it, enters its sums in the shared [`Totals`], and sends the counts of its
+//! words home through a second queue, in as many parts as they need.
 //!
 //! # How a killed worker costs nothing
 //! - A batch is **done** when the parent has the part that is marked as its last. Sending is atomic, so a worker that
@@ -23,6 +24,8 @@
 mod counter;
 #[path = "wordcount/files.rs"]
 mod files;
+#[path = "wordcount/pooled.rs"]
+mod pooled;
 #[path = "wordcount/shared.rs"]
 mod shared;
 #[path = "wordcount/worker.rs"]
@@ -41,9 +44,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
-use pshared::{ExitStatus, Process, Queue, RecvTimeoutError, RegionError, TrySendError};
+use pshared::{Process, Queue, RecvTimeoutError, RegionError, TrySendError};
 
 use counter::WordMap;
 use files::{Batches, Missing, find, skipped};
@@ -72,12 +75,23 @@ struct Options {
     /// Worker processes, 1 to 256 [default: the CPUs that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: Option<u32>,
+    /// What the workers are
+    #[arg(long, value_enum, default_value_t = Engine::Pool)]
+    engine: Engine,
     /// Kill a worker in the middle of its work, at a chosen place or at one taken by chance
     #[arg(long, value_name = "WHERE", num_args = 0..=1, require_equals = true)]
     kill_one: Option<Option<Place>>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Engine {
+    /// A pool's
+    Pool,
+    /// Processes that take jobs from one queue and send results to another
+    Queue,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -124,9 +138,13 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if ambush.is_some() && batches.len() == 0 {
         eprintln!("wordcount: there is nothing to count, so nobody is killed");
     }
-    let mut parent = Parent::new(&batches, workers, ambush)?;
-    parent.count()?;
-    let text = parent.report(options.json, start.elapsed())?;
+    let mut tally = Tally::new(&batches, ambush)?;
+    match options.engine {
+        Engine::Pool => pooled::count(&mut tally, workers)?,
+        Engine::Queue => Parent::new(&mut tally, workers)?.count()?,
+    }
+    tally.bar.finish_and_clear();
+    let text = tally.report(options.json, start.elapsed())?;
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -135,81 +153,72 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
 
 /// A worker as the parent sees it: what it has done is what came home.
 struct Hand {
-    process: Process,
-    ended: Option<ExitStatus>,
+    pid: u32,
+    /// How it ended.
+    ended: Option<String>,
     killed_at: Option<Place>,
     batches: u64,
     sums: Sums,
-    /// Parts of the batch that it is sending.
-    begun: Vec<u8>,
 }
 
-struct Parent<'a> {
+/// What has come home.
+struct Tally<'a> {
     batches: &'a Batches,
-    at_once: usize,
     ambush: Option<Place>,
-    results: Queue<Report>,
     totals: Totals,
     hands: Vec<Hand>,
-    living: usize,
     done: Vec<bool>,
     words: WordMap<str>,
     unreadable: u64,
     bar: ProgressBar,
 }
 
-impl<'a> Parent<'a> {
-    fn new(batches: &'a Batches, at_once: usize, ambush: Option<Place>) -> Result<Parent<'a>, RegionError> {
-        Ok(Parent {
-            batches,
-            at_once,
-            ambush,
-            results: Queue::new(RESULTS_CAPACITY)?,
-            totals: Totals::new(batches.len())?,
-            hands: Vec::new(),
-            living: 0,
-            done: vec![false; batches.len()],
-            words: WordMap::default(),
-            unreadable: 0,
-            bar: ProgressBar::hidden(),
-        })
+/// The engine of queues.
+struct Parent<'a, 'b> {
+    tally: &'b mut Tally<'a>,
+    at_once: usize,
+    results: Queue<Report>,
+    /// For each hand of the tally its process, and parts of the batch that it is sending.
+    crew: Vec<(Process, Vec<u8>)>,
+    living: usize,
+}
+
+impl<'a, 'b> Parent<'a, 'b> {
+    fn new(tally: &'b mut Tally<'a>, at_once: usize) -> Result<Parent<'a, 'b>, RegionError> {
+        Ok(Parent { tally, at_once, results: Queue::new(RESULTS_CAPACITY)?, crew: Vec::new(), living: 0 })
     }
 
     /// Rounds, until every batch is done.
     fn count(&mut self) -> Result<(), Box<dyn Error>> {
-        let mut todo: Vec<u32> = (0..self.batches.len() as u32).collect();
+        let mut todo = self.tally.todo();
         let mut fruitless = 0;
         while !todo.is_empty() {
             self.round(&todo)?;
-            let left: Vec<u32> = todo.iter().copied().filter(|&batch| !self.done[batch as usize]).collect();
+            let left = self.tally.todo();
             fruitless = if left.len() < todo.len() { 0 } else { fruitless + 1 };
             if fruitless == FRUITLESS_ROUNDS {
-                let file = &self.batches.files(left[0])[0].path;
-                return Err(
-                    format!("every worker died; {} batches are left, from {file:?} on", left.len()).into()
-                );
+                return Err(self.tally.given_up());
             }
             todo = left;
         }
-        self.bar.finish_and_clear();
         Ok(())
     }
 
     /// Sends out the batches `todo`, and takes in results until all workers have ended.
     fn round(&mut self, todo: &[u32]) -> Result<(), Box<dyn Error>> {
         let jobs = Queue::new(JOBS_CAPACITY)?;
-        let first = self.hands.is_empty();
+        let first = self.crew.is_empty();
         for _ in 0..self.at_once.min(todo.len()) {
             self.spawn(&jobs)?;
         }
         if first {
-            self.show_progress()?;
+            self.tally.show_progress()?;
         }
         let mut replacements = self.at_once;
         let mut unsent = todo.iter().copied().peekable();
         while self.living > 0 {
             while let Some(&batch) = unsent.peek() {
-                match jobs.try_send(self.job(batch, first)) {
+                match jobs.try_send(self.tally.job(batch, first)) {
                     Ok(()) => drop(unsent.next()),
                     Err(TrySendError::Full(_)) => break,
                     Err(error) => return Err(error.into()),
@@ -235,8 +244,85 @@ impl<'a> Parent<'a> {
         while let Ok(report) = self.results.try_recv() {
             self.take(report)?;
         }
-        self.hands.iter_mut().for_each(|hand| hand.begun = Vec::new());
+        self.crew.iter_mut().for_each(|(_, begun)| *begun = Vec::new());
         Ok(())
+    }
+
+    fn spawn(&mut self, jobs: &Queue<Job>) -> Result<(), Box<dyn Error>> {
+        let (number, totals) = (self.crew.len() as u32, &self.tally.totals);
+        let worker = Worker { number, jobs, results: &self.results, totals };
+        // It ends with its parent: nobody is to wait for jobs of one that has been killed.
+        let process = Process::spawn(|| worker.work())?;
+        self.living += 1;
+        self.tally.hands.push(Hand::new(process.pid()));
+        self.crew.push((process, Vec::new()));
+        Ok(())
+    }
+
+    fn take(&mut self, report: Report) -> Result<(), Box<dyn Error>> {
+        match report {
+            Report::Ambushed { worker } => {
+                let (process, _) = &self.crew[worker as usize];
+                if self.tally.ambush == Some(Place::Anywhere) {
+                    thread::sleep(Duration::from_micros(u64::from(chance()) % 3_000));
+                }
+                process.kill()?;
+                process.wait()?;
+                self.tally.hands[worker as usize].killed_at = self.tally.ambush;
+            }
+            Report::Part { worker, batch, last, bytes } => {
+                let (_, begun) = &mut self.crew[worker as usize];
+                begun.extend_from_slice(&bytes);
+                if last {
+                    let encoded = mem::take(begun);
+                    self.tally.merge(worker as usize, batch, postcard::from_bytes(&encoded)?);
+                }
+            }
+            // It is on its way out: so its end is news at once, and not after the next look round.
+            Report::Farewell { worker } => drop(self.crew[worker as usize].0.wait()?),
+        }
+        Ok(())
+    }
+
+    /// Notes who has ended, and says how many of them should not have.
+    fn look_round(&mut self) -> io::Result<usize> {
+        let mut died = 0;
+        for (hand, (process, _)) in self.tally.hands.iter_mut().zip(&self.crew) {
+            if hand.ended.is_none()
+                && let Some(status) = process.exit_status()?
+            {
+                hand.ended = Some(status.to_string());
+                self.living -= 1;
+                died += usize::from(!status.success());
+            }
+        }
+        Ok(died)
+    }
+}
+
+impl<'a> Tally<'a> {
+    fn new(batches: &'a Batches, ambush: Option<Place>) -> Result<Tally<'a>, RegionError> {
+        Ok(Tally {
+            batches,
+            ambush,
+            totals: Totals::new(batches.len())?,
+            hands: Vec::new(),
+            done: vec![false; batches.len()],
+            words: WordMap::default(),
+            unreadable: 0,
+            bar: ProgressBar::hidden(),
+        })
+    }
+
+    /// The batches that are not done.
+    fn todo(&self) -> Vec<u32> {
+        (0..self.batches.len() as u32).filter(|&batch| !self.done[batch as usize]).collect()
+    }
+
+    fn given_up(&self) -> Box<dyn Error> {
+        let left = self.todo();
+        let file = &self.batches.files(left[0])[0].path;
+        format!("every worker died; {} batches are left, from {file:?} on", left.len()).into()
     }
 
     fn job(&self, batch: u32, first_round: bool) -> Job {
@@ -249,23 +335,6 @@ impl<'a> Parent<'a> {
         }
     }
 
-    fn spawn(&mut self, jobs: &Queue<Job>) -> Result<(), Box<dyn Error>> {
-        let worker =
-            Worker { number: self.hands.len() as u32, jobs, results: &self.results, totals: &self.totals };
-        // It ends with its parent: nobody is to wait for jobs of one that has been killed.
-        let process = Process::spawn(|| worker.work())?;
-        self.living += 1;
-        self.hands.push(Hand {
-            process,
-            ended: None,
-            killed_at: None,
-            batches: 0,
-            sums: Sums::default(),
-            begun: Vec::new(),
-        });
-        Ok(())
-    }
-
     /// On stderr, if that is a terminal. Drawn by this thread alone: a fork needs the process to have no other.
     fn show_progress(&mut self) -> Result<(), Box<dyn Error>> {
         let total = (0..self.batches.len() as u32).map(|batch| self.batches.bytes(batch)).sum();
@@ -274,33 +343,8 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    fn take(&mut self, report: Report) -> Result<(), Box<dyn Error>> {
-        match report {
-            Report::Ambushed { worker } => {
-                let hand = &mut self.hands[worker as usize];
-                if self.ambush == Some(Place::Anywhere) {
-                    thread::sleep(Duration::from_micros(u64::from(chance()) % 3_000));
-                }
-                hand.process.kill()?;
-                hand.process.wait()?;
-                hand.killed_at = self.ambush;
-            }
-            Report::Part { worker, batch, last, bytes } => {
-                let hand = &mut self.hands[worker as usize];
-                hand.begun.extend_from_slice(&bytes);
-                if last {
-                    let encoded = mem::take(&mut hand.begun);
-                    self.merge(worker, batch, postcard::from_bytes(&encoded)?);
-                }
-            }
-            // It is on its way out: so its end is news at once, and not after the next look round.
-            Report::Farewell { worker } => drop(self.hands[worker as usize].process.wait()?),
-        }
-        Ok(())
-    }
-
     /// The batch is done.
-    fn merge(&mut self, worker: u32, batch: u32, counted: Counted<'_>) {
+    fn merge(&mut self, worker: usize, batch: u32, counted: Counted<'_>) {
         assert!(!mem::replace(&mut self.done[batch as usize], true), "batch {batch} was done twice");
         for (word, count) in counted.words {
             match self.words.get_mut(word) {
@@ -313,23 +357,10 @@ impl<'a> Parent<'a> {
             self.unreadable += 1;
             self.bar.suspend(|| skipped(&files[*index as usize].path, why));
         }
-        let hand = &mut self.hands[worker as usize];
+        let hand = &mut self.hands[worker];
         hand.batches += 1;
         hand.sums.add(counted.sums);
         self.bar.inc(self.batches.bytes(batch));
-    }
-
-    /// Notes who has ended, and says how many of them should not have.
-    fn look_round(&mut self) -> io::Result<usize> {
-        let mut died = 0;
-        for hand in self.hands.iter_mut().filter(|hand| hand.ended.is_none()) {
-            hand.ended = hand.process.exit_status()?;
-            if let Some(status) = hand.ended {
-                self.living -= 1;
-                died += usize::from(!status.success());
-            }
-        }
-        Ok(died)
     }
 
     fn report(&self, json: bool, time: Duration) -> Result<String, Box<dyn Error>> {
@@ -353,7 +384,7 @@ impl<'a> Parent<'a> {
         let worker = |(number, hand): (usize, &Hand)| {
             serde_json::json!({
                 "worker": number,
-                "pid": hand.process.pid(),
+                "pid": hand.pid,
                 "batches": hand.batches,
                 "files": hand.sums.files,
                 "bytes": hand.sums.bytes,
@@ -389,8 +420,8 @@ impl<'a> Parent<'a> {
         writeln!(text, "distinct  {}", self.words.len())?;
         writeln!(text, "time      {seconds:.3} s, {speed:.1} MB/s")?;
         writeln!(text, "\nworker      pid  batches    files        bytes        words  end")?;
-        for (number, Hand { process, batches, sums, .. }) in self.hands.iter().enumerate() {
-            let (pid, how) = (process.pid(), self.hands[number].how_it_ended());
+        for (number, Hand { pid, batches, sums, .. }) in self.hands.iter().enumerate() {
+            let how = self.hands[number].how_it_ended();
             let Sums { files, bytes, words, .. } = sums;
             writeln!(text, "{number:>6} {pid:>8} {batches:>8} {files:>8} {bytes:>12} {words:>12}  {how}")?;
         }
@@ -399,8 +430,12 @@ impl<'a> Parent<'a> {
 }
 
 impl Hand {
+    fn new(pid: u32) -> Hand {
+        Hand { pid, ended: None, killed_at: None, batches: 0, sums: Sums::default() }
+    }
+
     fn how_it_ended(&self) -> String {
-        let how = self.ended.map_or_else(|| "still running".to_string(), |status| status.to_string());
+        let how = self.ended.clone().unwrap_or_else(|| "left with its pool".to_string());
         match self.killed_at {
             None => how,
             Some(Place::Counting) => how + " on purpose, half of its batch counted",

@@ -129,6 +129,8 @@
 //!   hints. Who waits for a task sets a bit in the word that the commit swaps: nobody rings for nobody.
 //! - **Cancelling, and time limits** (`pool/keeper.rs`). A worker is stopped, looked at, and only then killed: so it
 //!   dies for the task that was meant, and for no other.
+//! - **Callbacks** (`pool/callback.rs`). Without a thread of their own they are called by threads that wait for the
+//!   pool, which ask to be rung for the tasks of all callbacks; no lock is held meanwhile, and a panic is caught.
 //! - **Children** (`process/here.rs`). A list of this process, behind a pointer tagged with the lineage: a forked copy
 //!   makes its own and asks for no lock. A child stays on it until its end was read, which every start, drop and look
 //!   does for whoever has ended; so no handle that is held, or forgotten, is a zombie for long.

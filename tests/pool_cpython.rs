@@ -146,7 +146,7 @@ fn maps_begun_early_give_all_values() {
     });
 }
 
-/// `_TestPool.test_map_async_callbacks`, of which the error is the point here: callbacks there are none.
+/// `_TestPool.test_map_async_callbacks`, of which the error is the point here; `pool_callbacks.rs` has the rest.
 fn an_error_in_a_map_begun_early_is_told() {
     by_each_method(|pool| {
         let result = pool.map_async(divide_100_by, [1, 0, 5]).unwrap();

@@ -38,6 +38,10 @@ use support::random::Random;
 const PLACES: [&str; 5] =
     ["--kill-one", "--kill-one=counting", "--kill-one=locked", "--kill-one=parts", "--kill-one=anywhere"];
 
+/// By name; what is said of a worker that was not killed.
+const ENGINES: [(&str, &str); 2] =
+    [("--engine=pool", "left with its pool"), ("--engine=queue", "exited with 0")];
+
 /// Set for a process that is to be the program.
 const PLAYS: &str = "PSHARED_TEST_PLAYS_WORDCOUNT";
 
@@ -259,16 +263,17 @@ fn counts_agree_with_tr_sort_and_uniq() {
     let truth = tree.truth();
     assert!(truth.files > 1_100 && truth.bytes > 3_000_000 && truth.distinct > 30_000, "{truth:?}");
     assert_eq!(figures(&count(&[], &tree.root)), truth);
+    assert_eq!(figures(&count(&["--engine=queue"], &tree.root)), truth);
 }
 
 fn a_worker_killed_in_the_middle_costs_nothing() {
     let tree = Tree::full("killed");
     let truth = tree.truth();
     for i in 0..20 {
-        let place = PLACES[i % PLACES.len()];
-        let found = count(&["--workers", "3", place], &tree.root);
-        assert_eq!(figures(&found), truth, "{place}");
-        assert_eq!(killed(&found), 1, "{place}: {found}");
+        let (place, (engine, _)) = (PLACES[i % PLACES.len()], ENGINES[i / 2 % 2]);
+        let found = count(&["--workers", "3", place, engine], &tree.root);
+        assert_eq!(figures(&found), truth, "{engine} {place}");
+        assert_eq!(killed(&found), 1, "{engine} {place}: {found}");
     }
 }
 
@@ -278,10 +283,10 @@ fn workers_killed_by_others_cost_nothing() {
     let mut random = Random(u64::from(std::process::id()) << 8 | 1);
     println!("seed {:#x}", random.0);
     let mut kills = 0;
-    for _ in 0..20 {
+    for (engine, _) in ENGINES.iter().cycle().take(20) {
         let output = File::create(tree.root.with_extension("out")).unwrap();
         let mut run = wordcount()
-            .args(["--json", "--workers", "3"])
+            .args(["--json", "--workers", "3", engine])
             .arg(&tree.root)
             .stdout(output)
             .stderr(Stdio::inherit())
@@ -289,7 +294,11 @@ fn workers_killed_by_others_cost_nothing() {
             .unwrap();
         for _ in 0..6 {
             thread::sleep(Duration::from_micros(random.below(25_000)));
-            let children = children(run.id());
+            let mut children = children(run.id());
+            // A pool's workers are its supervisor's.
+            let deeper: Vec<Pid> =
+                children.iter().flat_map(|&child| self::children(child.as_raw() as u32)).collect();
+            children.extend(deeper);
             if !children.is_empty() {
                 let victim = children[random.below(children.len() as u64) as usize];
                 kills += usize::from(kill(victim, Signal::SIGKILL).is_ok());
@@ -299,6 +308,8 @@ fn workers_killed_by_others_cost_nothing() {
         let found = fs::read(tree.root.with_extension("out")).unwrap();
         assert_eq!(figures(&serde_json::from_slice(&found).unwrap()), truth);
     }
+    // Workers whose supervisor was killed come to this process.
+    while waitpid(None, None) != Err(Errno::ECHILD) {}
     fs::remove_file(tree.root.with_extension("out")).unwrap();
     assert!(kills > 0, "every run was over before anybody could be killed");
 }
@@ -306,8 +317,10 @@ fn workers_killed_by_others_cost_nothing() {
 fn any_number_of_workers_counts_the_same() {
     let tree = Tree::full("numbers");
     let one = figures(&count(&["--workers", "1"], &tree.root));
-    assert_eq!(figures(&count(&["--workers", "5"], &tree.root)), one);
-    assert_eq!(figures(&count(&["--workers", "32"], &tree.root)), one);
+    for (engine, _) in ENGINES {
+        assert_eq!(figures(&count(&["--workers", "5", engine], &tree.root)), one);
+        assert_eq!(figures(&count(&["--workers", "32", engine], &tree.root)), one);
+    }
 }
 
 fn a_killed_worker_that_was_alone_is_replaced() {
@@ -316,12 +329,13 @@ fn a_killed_worker_that_was_alone_is_replaced() {
     let small = Tree::empty("small");
     small.write("one", b"one file, one batch, one worker");
     let small_truth = small.truth();
-    for place in PLACES {
-        for (tree, truth) in [(&tree, &truth), (&small, &small_truth)] {
-            let found = count(&["--workers", "1", place], &tree.root);
-            assert_eq!(&figures(&found), truth, "{place}");
-            assert_eq!(killed(&found), 1, "{place}: {found}");
-            assert!(found["workers"].as_array().unwrap().len() > 1, "{place}: {found}");
+    for (i, place) in PLACES.into_iter().enumerate() {
+        let engines = [ENGINES[i % 2].0, ENGINES[(i + 1) % 2].0];
+        for ((tree, truth), engine) in [(&tree, &truth), (&small, &small_truth)].into_iter().zip(engines) {
+            let found = count(&["--workers", "1", place, engine], &tree.root);
+            assert_eq!(&figures(&found), truth, "{engine} {place}");
+            assert_eq!(killed(&found), 1, "{engine} {place}: {found}");
+            assert!(found["workers"].as_array().unwrap().len() > 1, "{engine} {place}: {found}");
         }
     }
 }
@@ -329,7 +343,9 @@ fn a_killed_worker_that_was_alone_is_replaced() {
 fn a_word_longer_than_the_queue_comes_home() {
     let tree = Tree::empty("long");
     tree.write("word", &[b'Q'; 5 << 20]);
-    for arguments in [&[][..], &["--kill-one=parts"]] {
+    let engines: [&[&str]; 4] =
+        [&[], &["--kill-one=parts"], &["--engine=queue"], &["--engine=queue", "--kill-one=parts"]];
+    for arguments in engines {
         let found = figures(&count(arguments, &tree.root));
         assert_eq!((found.words, found.distinct, found.bytes), (1, 1, 5 << 20));
         assert!(found.top[0].0 == "q".repeat(5 << 20) && found.top[0].1 == 1);
@@ -346,7 +362,7 @@ fn what_is_named_twice_is_counted_once() {
 
 fn nothing_to_count_is_no_error() {
     let tree = Tree::empty("nothing");
-    for arguments in [&[][..], &["--kill-one"]] {
+    for arguments in [&[][..], &["--kill-one"], &["--engine=queue", "--kill-one"]] {
         let found = count(arguments, &tree.root);
         assert_eq!(figures(&found), Truth { files: 0, bytes: 0, words: 0, distinct: 0, top: vec![] });
     }
@@ -363,16 +379,19 @@ fn unreadable_files_are_named_and_skipped() {
         // SAFETY: plain numbers; who is not root is refused, and has none of the two.
         unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
     }
-    let output = wordcount().args(["--json", "--kill-one"]).arg(&tree.root).output().unwrap();
-    assert_eq!(figures(&json(&output)), truth);
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(errors.matches("secret: Permission denied").count(), 1, "{errors}");
+    for (engine, _) in ENGINES {
+        let output = wordcount().args(["--json", "--kill-one", engine]).arg(&tree.root).output().unwrap();
+        assert_eq!(figures(&json(&output)), truth);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(errors.matches("secret: Permission denied").count(), 1, "{errors}");
+    }
 }
 
 fn workers_go_with_their_parent() {
     let tree = Tree::full("orphans");
-    for i in 0..5 {
-        let mut run = wordcount().arg(&tree.root).stdout(Stdio::null()).spawn().unwrap();
+    for i in 0..6 {
+        let (engine, _) = ENGINES[i as usize % 2];
+        let mut run = wordcount().arg(engine).arg(&tree.root).stdout(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_millis(10 * i));
         let _ = run.kill();
         let _ = run.wait();
@@ -383,7 +402,8 @@ fn workers_go_with_their_parent() {
 
 fn bad_arguments_get_usage() {
     let here = env!("CARGO_MANIFEST_DIR");
-    let bad: [&[&str]; 8] = [
+    let bad: [&[&str]; 9] = [
+        &["--engine=steam", here],
         &["--no-such-option"],
         &["--workers", "0", here],
         &["--workers", "many", here],
@@ -408,13 +428,14 @@ fn text_names_the_figures_and_the_workers() {
     let tree = Tree::empty("text");
     tree.write("file", b"b a c b a; the end of b");
     tree.write("binary", b"\0");
-    let output = wordcount().args(["--workers", "2", "--kill-one"]).arg(&tree.root).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[..4], [["3", "b"], ["2", "a"], ["1", "c"], ["1", "end"]], "{text}");
-    for part in
-        ["files     1 (1 binary, 0 unreadable skipped)", "words     9", "MB/s", "SIGKILL", "exited with 0"]
-    {
-        assert!(text.contains(part), "{part}: {text}");
+    for (engine, end) in ENGINES {
+        let arguments = ["--workers", "2", "--kill-one", engine];
+        let output = wordcount().args(arguments).arg(&tree.root).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[..4], [["3", "b"], ["2", "a"], ["1", "c"], ["1", "end"]], "{text}");
+        for part in ["files     1 (1 binary, 0 unreadable skipped)", "words     9", "MB/s", "SIGKILL", end] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What the processes share, and what they say to each other.
 
-use std::process;
+use std::{process, thread};
 
 use clap::ValueEnum;
 use pshared::{Array, Lock, LockError, LockGuard, RegionError, Value};
@@ -35,6 +35,7 @@ impl Sums {
 }
 
 /// A row for each batch, and their sum. While the lock is free the sum is that of the rows.
+#[derive(Clone)]
 pub struct Totals {
     lock: Lock,
     rows: Array<Sums>,
@@ -128,7 +129,7 @@ pub enum Place {
     Counting,
     /// While it holds the lock, its row entered and not yet in the sum
     Locked,
-    /// When it has sent a part of its result
+    /// When it has sent a part of its result; a pool's: when that is complete and not given yet
     Parts,
     /// At some instant before its result is complete
     Anywhere,
@@ -137,6 +138,13 @@ pub enum Place {
 impl Place {
     pub fn by_chance() -> Place {
         Place::value_variants()[chance() as usize % Place::value_variants().len()]
+    }
+}
+
+/// Waits to be killed.
+pub fn stand_still() -> ! {
+    loop {
+        thread::park();
     }
 }
 

@@ -1,12 +1,10 @@
 //! A worker: takes jobs until there are none left, unless it is killed before.
 
-use std::thread;
-
 use pshared::Queue;
 
 use super::{
     counter::Counter,
-    shared::{Counted, Job, Place, Report, Totals},
+    shared::{Counted, Job, Place, Report, Totals, stand_still},
 };
 
 /// Results travel in parts of at most this size.
@@ -61,11 +59,5 @@ impl Worker<'_> {
 
     fn say(&self, report: Report) {
         self.results.send(report).expect("the parent never closes the results");
-    }
-}
-
-fn stand_still() -> ! {
-    loop {
-        thread::park();
     }
 }

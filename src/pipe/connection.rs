@@ -17,7 +17,7 @@ use crate::{
         end::{End, Pair},
     },
     primitive::Deadline,
-    region::in_arena,
+    region::{in_arena, portable},
     sync::Watch,
 };
 
@@ -94,7 +94,8 @@ fn ends() -> io::Result<(End, End)> {
 /// When that process drops its end, or ends in whatever way, the other end is told at once, even if other children of
 /// the same parent have copies of the descriptor: after the last message, receiving says `Disconnected`, and so does
 /// sending. There is never a SIGPIPE. An end that nobody has used yet is there as long as any process has a copy. (An
-/// exec closes the descriptors, but is no end of the process: there the copies that others have never used count.)
+/// exec closes the descriptors, but is no end of the process: there the copies that others have never used count.) An
+/// end that nobody has used goes as an argument to a child of any [`Context`](crate::Context).
 ///
 /// A *stopped* process is not dead. An end takes 2 descriptors or 3, and a connection 16 bytes of shared memory.
 ///
@@ -105,6 +106,8 @@ pub struct Connection<D = Both> {
     end: End,
     _direction: PhantomData<fn() -> D>,
 }
+
+portable!(of (W) Connection<W> { end, _direction });
 
 impl<D> Connection<D> {
     fn new(end: End) -> Connection<D> {

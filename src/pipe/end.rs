@@ -57,10 +57,10 @@ use std::{
 use nix::{libc, unistd::getpid};
 
 use crate::{
-    error::{PipeRecvError, PipeSendError},
+    error::{HandleError, PipeRecvError, PipeSendError},
     os::{map, packets, pidfd, readiness},
     primitive::{AcqRel, Acquire, AtomicU64, Deadline, Mutant, Relaxed, me, mutant, signature},
-    region::{Handle, Shareable},
+    region::{Handle, Packer, Portable, Shareable, Unpacker},
 };
 
 /// What the two ends share. 16 bytes.
@@ -177,6 +177,23 @@ pub(super) struct Fault {
 pub(super) enum Unusable {
     Taken,
     Fault(Fault),
+}
+
+impl Portable for End {
+    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
+        // ORDERING: Relaxed, a word that says whether somebody has it already.
+        if self.pair.owners[self.side].load(Relaxed) != 0 {
+            return Err(HandleError::Bound { what: "the end of the connection is in use" });
+        }
+        self.pair.pack(packer)?;
+        self.side.pack(packer)?;
+        packer.file(self.socket.as_fd())
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<End, HandleError> {
+        let (pair, side) = (Portable::unpack(unpacker)?, usize::unpack(unpacker)?);
+        Ok(End::new(pair, side & 1, unpacker.file()?))
+    }
 }
 
 impl End {

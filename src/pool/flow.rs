@@ -297,6 +297,14 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
         self
     }
 
+    /// How many values there will be, if the input says how many items it has and the pool does not end.
+    #[cfg(feature = "progress")]
+    pub(super) fn expected(&self) -> Option<usize> {
+        let (least, most) = self.input.as_ref()?.size_hint();
+        let under_way: usize = self.flow.flights.iter().map(|flight| flight.items as usize).sum();
+        (most == Some(least)).then_some(least + under_way + self.home.len())
+    }
+
     /// The next value, waiting at most `timeout` for it (CLOCK_MONOTONIC, from the call; zero looks once). `None`:
     /// there are no more; `Some(None)`: the time was up.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Option<Result<R, TaskError>>> {
@@ -355,6 +363,9 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
         let board = &flow.pool.site.board;
         let mut expired = deadline.is_some_and(|deadline| deadline.has_passed());
         let mut asks = expired;
+        if !expired {
+            flow.pool.call_back(false);
+        }
         loop {
             let rings = board.rings();
             let settled = flow.flights.iter().position(|flight| {
@@ -379,7 +390,9 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
             if expired {
                 return Ok(None);
             }
-            board.await_ring(rings, deadline);
+            if flow.pool.call_back(true) == 0 {
+                board.await_ring(rings, deadline);
+            }
             expired = deadline.is_some_and(|deadline| deadline.has_passed());
         }
     }
@@ -391,6 +404,15 @@ impl<A: Carried, R: Carried, I: Iterator<Item = A>> Iterator for Mapped<'_, A, R
     /// Waits for the next value, as long as it takes.
     fn next(&mut self) -> Option<Result<R, TaskError>> {
         self.next_until(None).flatten()
+    }
+
+    /// At most: there are fewer if the pool ends.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let under_way: usize = self.flow.flights.iter().map(|flight| flight.items as usize).sum();
+        let known = self.home.len() + under_way + usize::from(self.last.is_some());
+        // An input that panics gives one more.
+        let to_come = self.input.as_ref().map_or(Some(0), |input| input.size_hint().1?.checked_add(1));
+        (self.home.len(), to_come.and_then(|items| items.checked_add(known)))
     }
 }
 

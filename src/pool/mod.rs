@@ -15,7 +15,9 @@
 //! | `table`   | the parent's side: free slots, who waits for what                        |
 //! | `outcome` | what a settled slot says                                                 |
 //! | `flow`    | maps; [`Mapped`]: the iterators                                          |
+//! | `progress` | [`Progress`]: an iterator that moves a bar (feature `progress`)           |
 //! | `result`  | [`AsyncResult`]                                                          |
+//! | `callback` | who calls what is to be called when a task is done                      |
 //! | `stats`   | [`PoolStats`]                                                            |
 //! | `error`   | [`TaskError`], [`PoolError`] and others                                  |
 //!
@@ -34,6 +36,8 @@ mod builder;
 #[cfg(not(loom))]
 mod call;
 #[cfg(not(loom))]
+mod callback;
+#[cfg(not(loom))]
 mod carry;
 #[cfg(not(loom))]
 mod error;
@@ -47,6 +51,8 @@ mod outcome;
 #[cfg(not(loom))]
 #[allow(clippy::module_inception, reason = "pool/pool.rs is where everybody looks for Pool")]
 mod pool;
+#[cfg(all(not(loom), feature = "progress"))]
+mod progress;
 #[cfg(not(loom))]
 mod result;
 #[cfg(not(loom))]
@@ -68,6 +74,8 @@ pub use error::{GetTimeoutError, PoolError, PoolJoinError, TaskError, TryApplyEr
 pub use flow::Mapped;
 #[cfg(not(loom))]
 pub use pool::Pool;
+#[cfg(all(not(loom), feature = "progress"))]
+pub use progress::Progress;
 #[cfg(not(loom))]
 pub use result::AsyncResult;
 #[cfg(not(loom))]

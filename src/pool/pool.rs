@@ -39,9 +39,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// when that is killed the workers end with it, and all who wait are told [`TaskError::SupervisorDied`]. When this
 /// process ends in whatever way, the supervisor ends, and its workers with it.
 ///
-/// There is no helper thread: what is settled stays in shared memory until somebody asks. A pool may be used from many
-/// threads. It is made by fork in a program with one thread; one with more needs
-/// [`PoolBuilder::context`]. A copy that a fork made of it is inert.
+/// There is no helper thread: what is settled stays in shared memory until somebody asks. Many threads may use a pool.
+/// By fork it is made in a program with one thread; one with more needs [`PoolBuilder::context`]. Copies do nothing.
 ///
 /// Dropped, it is terminated: see [`terminate`](Pool::terminate).
 ///
@@ -70,7 +69,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// `ProcessPoolExecutor`, which is broken for ever by one.
 #[must_use = "a pool that is dropped is terminated"]
 pub struct Pool {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl Pool {
@@ -535,10 +534,11 @@ impl Pool {
         // A supervisor that is stopped, or was never able to, is ended itself, and its workers with it.
         let _ = self.inner.supervisor.shutdown_after(GRACE);
         self.inner.site.board.ring();
+        self.inner.call_the_rest();
     }
 
     /// Waits until all tasks are done and all workers have ended, after [`close`](Pool::close); or only the latter,
-    /// after [`terminate`](Pool::terminate).
+    /// after [`terminate`](Pool::terminate). All callbacks ([`AsyncResult::then`]) have returned then.
     ///
     /// # Errors
     /// [`PoolJoinError::StillOpen`]; [`PoolJoinError::Failed`]: not all tasks were done.
@@ -562,9 +562,13 @@ impl Pool {
         if stage == Stage::Open {
             return Err(PoolJoinError::StillOpen);
         }
-        let ended = match timeout {
+        let deadline = timeout.map(Deadline::after);
+        if !self.inner.await_callbacks(deadline) {
+            return Err(PoolJoinError::TimedOut { after: timeout.unwrap_or_default() });
+        }
+        let ended = match deadline {
             None => self.inner.supervisor.wait().map(Some),
-            Some(timeout) => self.inner.supervisor.wait_deadline(Deadline::after(timeout)),
+            Some(deadline) => self.inner.supervisor.wait_deadline(deadline),
         };
         match ended {
             Ok(None) => Err(PoolJoinError::TimedOut { after: timeout.unwrap_or_default() }),

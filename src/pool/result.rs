@@ -116,6 +116,49 @@ impl<R> AsyncResult<R> {
         cancelled.count() > 0
     }
 
+    /// Has `callback` given what comes of it, in place of whoever would ask: once, in a thread of this process.
+    ///
+    /// There is no helper thread. If it is done, the callback is called now. Else by a thread that waits for the pool,
+    /// for whatever: in `get`, `wait`, `apply`, `map`, the iterators, `join`, or for a place for a task; or by
+    /// [`Pool::poll`](crate::Pool::poll), [`Pool::terminate`](crate::Pool::terminate) and the pool's drop, after which
+    /// nothing is left uncalled. Calls that never wait call none, nor does a thread that is in a callback.
+    ///
+    /// A callback may use the pool and take its time: that holds up the thread that is in it, whose time limits do not
+    /// count meanwhile, and [`Pool::join`](crate::Pool::join), which waits until all have returned; nobody else. It
+    /// must not want a lock that its thread holds while it waits for the pool. One that panics is stopped there: its
+    /// message goes where those of panics go, and [`PoolStats::callbacks_panicked`](crate::PoolStats) counts it.
+    ///
+    /// # Examples
+    /// ```standalone_crate
+    /// use std::sync::mpsc;
+    /// use pshared::Pool;
+    ///
+    /// let pool = Pool::new()?;
+    /// let (sender, receiver) = mpsc::channel();
+    /// for n in 1..=3_u64 {
+    ///     let sender = sender.clone();
+    ///     pool.apply_async(|n: u64| n * n, n)?.then(move |square| sender.send(square.unwrap()).unwrap());
+    /// }
+    /// pool.close();
+    /// pool.join()?;
+    /// assert_eq!(receiver.try_iter().sum::<u64>(), 14);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # References
+    /// Python `apply_async(callback, error_callback)`, whose helper thread ends for good when a callback raises: then
+    /// all who wait hang.
+    #[doc(alias = "callback")]
+    #[doc(alias = "error_callback")]
+    #[doc(alias = "add_done_callback")]
+    pub fn then(mut self, callback: impl FnOnce(Result<R, TaskError>) + Send + 'static)
+    where
+        R: 'static,
+    {
+        let (parts, assemble) = (std::mem::take(&mut self.parts), self.assemble);
+        self.pool.call_when_done(parts, Box::new(move |wholes| callback(assemble(wholes))));
+    }
+
     fn finish(mut self) -> Result<R, TaskError> {
         let parts = std::mem::take(&mut self.parts);
         let whole = parts.into_iter().map(|part| {

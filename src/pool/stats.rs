@@ -24,6 +24,10 @@ pub struct PoolStats {
     pub restarts: u64,
     /// Workers that died.
     pub deaths: u64,
+    /// Callbacks that have not returned, most of them since their tasks are not done.
+    pub callbacks: usize,
+    /// Callbacks that panicked.
+    pub callbacks_panicked: u64,
     /// The workers that are ready.
     pub workers: Vec<WorkerStats>,
 }
@@ -55,6 +59,7 @@ impl PoolStats {
                 _ => {}
             }
         }
+        let (callbacks, callbacks_panicked) = table.callbacks.counts();
         drop(table);
         // ORDERING: Relaxed, for whoever looks from outside, here and below.
         let ready = board.desks.iter().filter(|desk| desk.phase.load(Relaxed) == READY);
@@ -68,6 +73,7 @@ impl PoolStats {
         let workers: Vec<WorkerStats> = workers.collect();
         let started = board.hall.started.load(Relaxed);
         let restarts = started.saturating_sub(u64::from(board.hall.workers.load(Relaxed)));
-        PoolStats { queued, running, done, failed, restarts, deaths: board.hall.died.load(Relaxed), workers }
+        let deaths = board.hall.died.load(Relaxed);
+        PoolStats { queued, running, done, failed, restarts, deaths, callbacks, callbacks_panicked, workers }
     }
 }

@@ -7,13 +7,14 @@
 //! A thread that sleeps has set RING in every slot that it waits for, and sleeps on the one bell: see `board.rs`.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use crate::{
     pool::{
         board::Orders,
+        callback::Callbacks,
         carry::Carried,
         column::Column,
         error::TaskError,
@@ -21,7 +22,7 @@ use crate::{
         site::{Side, Site, Trouble},
         word::{CANCEL, Form, State, Word},
     },
-    primitive::{Deadline, Relaxed, SPINS, lineage, spin_hint},
+    primitive::{AtomicU64, Deadline, Relaxed, SPINS, lineage, spin_hint},
     process::Child,
 };
 
@@ -133,6 +134,7 @@ pub(super) struct Table {
     next: u64,
     /// Threads that wait for a slot.
     waiting: usize,
+    pub(super) callbacks: Callbacks,
     pub(super) stage: Stage,
     pub(super) done: u64,
     pub(super) failed: u64,
@@ -143,6 +145,11 @@ impl Table {
     pub(super) fn uncollected(&self) -> impl Iterator<Item = usize> + '_ {
         let is_tasks = |slot: &usize| matches!(self.holders[*slot], Holder::Task(_) | Holder::Abandoned);
         (0..self.holders.len()).filter(is_tasks)
+    }
+
+    /// Whether that task is in that slot still.
+    fn is_task(&self, slot: usize, inbox: &Arc<Inbox>) -> bool {
+        matches!(&self.holders[slot], Holder::Task(other) if Arc::ptr_eq(other, inbox))
     }
 }
 
@@ -175,6 +182,10 @@ pub(super) struct Inner {
     pub(super) site: Site,
     pub(super) supervisor: Child,
     table: Mutex<Table>,
+    /// How many callbacks have not returned.
+    pub(super) callbacks: AtomicU64,
+    /// A callback has.
+    pub(super) returned: Condvar,
     lineage: u32,
     limits: TaskLimits,
 }
@@ -191,11 +202,20 @@ impl Inner {
             functions: vec![0; slots],
             next: 0,
             waiting: 0,
+            callbacks: Callbacks::default(),
             stage: Stage::Open,
             done: 0,
             failed: 0,
         };
-        Inner { site, supervisor, table: Mutex::new(table), lineage: lineage(), limits }
+        Inner {
+            site,
+            supervisor,
+            table: Mutex::new(table),
+            callbacks: AtomicU64::new(0),
+            returned: Condvar::new(),
+            lineage: lineage(),
+            limits,
+        }
     }
 
     /// Whether this process made the pool.
@@ -241,6 +261,12 @@ impl Inner {
             }
             if table.free.is_empty() {
                 self.harvest_all(&mut table);
+                if matches!(wait, Wait::Forever) && self.callbacks.load(Relaxed) > 0 {
+                    // What was moved out takes memory until it is given to somebody.
+                    drop(table);
+                    self.call_back(false);
+                    table = self.table();
+                }
             }
             if !table.free.is_empty() {
                 let first = table.next;
@@ -264,7 +290,9 @@ impl Inner {
             }
             table.waiting += 1;
             drop(table);
-            self.site.board.await_ring(rings, None);
+            if self.call_back(true) == 0 {
+                self.site.board.await_ring(rings, None);
+            }
             table = self.table();
             table.waiting -= 1;
         }
@@ -416,6 +444,10 @@ impl Inner {
     #[cold]
     fn await_slot_long(&self, slot: usize, deadline: Option<Deadline>) -> Result<Option<Word>, TaskError> {
         let board = &self.site.board;
+        let mut expired = deadline.is_some_and(|deadline| deadline.has_passed());
+        if !expired {
+            self.call_back(false);
+        }
         for _ in 0..SPINS {
             spin_hint();
             let word = board.look(slot);
@@ -423,7 +455,6 @@ impl Inner {
                 return Ok(Some(word));
             }
         }
-        let mut expired = false;
         loop {
             let rings = board.rings();
             let word = board.ask(slot);
@@ -438,7 +469,9 @@ impl Inner {
             if expired {
                 return Ok(None);
             }
-            board.await_ring(rings, deadline);
+            if self.call_back(true) == 0 {
+                board.await_ring(rings, deadline);
+            }
             expired = deadline.is_some_and(|deadline| deadline.has_passed());
         }
     }
@@ -466,28 +499,39 @@ impl Inner {
             board.look(slot).is_settled()
         });
         let mut expired = expires_at_once;
+        if !expired {
+            self.call_back(false);
+        }
         loop {
             let rings = board.rings();
-            let mut table = self.table();
-            let is_ours = matches!(&table.holders[slot], Holder::Task(other) if Arc::ptr_eq(other, inbox));
-            if !is_ours {
+            if self.collect(&mut self.table(), slot, inbox, !expired) {
                 return Ok(true);
             }
-            let word = if expired { board.look(slot) } else { board.ask(slot) };
-            if word.is_settled() {
-                self.harvest(&mut table, slot, word);
-                return Ok(true);
-            }
-            drop(table);
             if let Some(error) = self.breakage() {
                 return if board.look(slot).is_settled() { continue } else { Err(error) };
             }
             if expired {
                 return Ok(false);
             }
-            board.await_ring(rings, deadline);
+            if self.call_back(true) == 0 {
+                board.await_ring(rings, deadline);
+            }
             expired = deadline.is_some_and(|deadline| deadline.has_passed());
         }
+    }
+
+    /// Whether a task is settled: then its outcome is moved out. Else, who `asks` is rung for when it is.
+    pub(super) fn collect(&self, table: &mut Table, slot: usize, inbox: &Arc<Inbox>, asks: bool) -> bool {
+        // If the slot has another task by now, this was moved out.
+        if !table.is_task(slot, inbox) {
+            return true;
+        }
+        let board = &self.site.board;
+        let word = if asks { board.ask(slot) } else { board.look(slot) };
+        if word.is_settled() {
+            self.harvest(table, slot, word);
+        }
+        word.is_settled()
     }
 
     /// Withdraws a task, or has its worker killed. Says whether it is on its way to be cancelled.
@@ -496,7 +540,7 @@ impl Inner {
             return false;
         }
         let table = self.table();
-        if !matches!(&table.holders[slot], Holder::Task(other) if Arc::ptr_eq(other, inbox)) {
+        if !table.is_task(slot, inbox) {
             return false;
         }
         let board = &self.site.board;
@@ -533,12 +577,15 @@ impl Inner {
         if !self.is_ours() {
             return;
         }
-        let mut table = self.table();
-        if matches!(&table.holders[slot], Holder::Task(other) if Arc::ptr_eq(other, inbox)) {
+        self.disown_in(&mut self.table(), slot, inbox);
+    }
+
+    pub(super) fn disown_in(&self, table: &mut Table, slot: usize, inbox: &Arc<Inbox>) {
+        if table.is_task(slot, inbox) {
             table.holders[slot] = Holder::Abandoned;
             let word = self.site.board.look(slot);
             if word.is_settled() {
-                self.harvest(&mut table, slot, word);
+                self.harvest(table, slot, word);
             }
         }
     }

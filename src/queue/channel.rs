@@ -21,7 +21,8 @@ use crate::{
 /// # Whose an end is
 /// An end belongs to one thread at a time: the one that first uses it, or [`claim`](Sender::claim)s it. So make the
 /// channel, fork, and use each end where it belongs: the copies of an end that a fork makes do no harm, and their use
-/// is refused ([`ClaimError::Held`](crate::ClaimError::Held)) while somebody holds the end.
+/// is refused ([`ClaimError::Held`](crate::ClaimError::Held)) while somebody holds the end. An end that nobody holds
+/// goes as an argument to a child of any [`Context`](crate::Context), which is a copy as well.
 ///
 /// - The holder drops or [`close`](Sender::close)s its end: the end is closed for good. A receiver receives what there
 ///   is and is told `Disconnected`; a sender is told at once, and has its value back.
@@ -29,7 +30,8 @@ use crate::{
 ///   not closed: a process that has a copy may claim it and go on where the dead one was. What was sent is received.
 /// - The holder [`release`](Sender::release)s its end: the other end waits for whoever claims it next.
 /// - Nobody has claimed an end yet: the other end waits. Dropping a handle that never claimed its end closes the end,
-///   unless this process has forked since the channel was made: then the copy in a child may be the one that counts.
+///   unless this process has forked since the channel was made, or has sent the end to a child: then the copy in a
+///   child may be the one that counts.
 ///   To say that nobody will come, [`close`](Sender::close) it; that a child will not come because it has died before
 ///   it claimed its end, only who waits for the child can know.
 ///

@@ -34,6 +34,8 @@
 //!
 //! Crash points: see `lane/sending.rs` and `lane/receiving.rs`.
 
+use std::sync::OnceLock;
+
 use crate::{
     error::RegionError,
     primitive::{
@@ -52,6 +54,8 @@ use crate::{
 mod layout;
 mod receiving;
 mod sending;
+#[cfg(not(loom))]
+mod travel;
 
 pub(crate) use layout::Layout;
 use layout::{Place, header_of, units};
@@ -131,6 +135,8 @@ pub(crate) struct Side<const SENDS: bool> {
     trusts: bool,
     /// How often this process was forked when the channel was made.
     forks: u32,
+    /// It was sent to another process, or came from one: see `travel.rs`.
+    copied: OnceLock<()>,
     /// The thread that claimed the end by this handle.
     identity: u64,
     /// Our place, and the last of theirs that we saw.
@@ -164,6 +170,7 @@ impl<const SENDS: bool> Side<SENDS> {
             fences,
             trusts,
             forks: forks(),
+            copied: OnceLock::new(),
             identity: NOBODY,
             own: Place::default(),
             other: Place::default(),
@@ -204,6 +211,11 @@ impl<const SENDS: bool> Side<SENDS> {
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         is_ours(self.identity)
+    }
+
+    /// Whether somebody has it.
+    fn is_claimed(&self) -> bool {
+        !self.mine().claim.state().is_free()
     }
 
     /// Sees to it that the end is the calling thread's.
@@ -433,7 +445,8 @@ impl<const SENDS: bool> Side<SENDS> {
         self.forks = !forks();
         let Side { layout, fences, trusts, forks, identity, own, other, calm, .. } = *self;
         let (lane, bytes) = (self.lane.clone(), self.bytes.clone());
-        Side { lane, bytes, layout, fences, trusts, forks, identity, own, other, calm }
+        let copied = OnceLock::new();
+        Side { lane, bytes, layout, fences, trusts, forks, copied, identity, own, other, calm }
     }
 
     /// Starts counts and positions elsewhere, for tests of wrapping. Both ends are told.
@@ -449,7 +462,7 @@ impl<const SENDS: bool> Drop for Side<SENDS> {
     /// if no fork can have made a copy of it.
     fn drop(&mut self) {
         let claim = &self.mine().claim;
-        let never_copied = || self.forks == forks() && !claim.is_closed();
+        let never_copied = || self.forks == forks() && self.copied.get().is_none() && !claim.is_closed();
         let claimed_here = self.identity != NOBODY && is_of_this_process(self.identity);
         let closes = if is_ours(self.identity) {
             true

@@ -11,6 +11,7 @@ use crate::{
         lane::{Hindrance, RawReceiver},
         sender::claim_error,
     },
+    region::portable,
     sync::Patience,
 };
 
@@ -23,6 +24,8 @@ pub struct Receiver<T, C = Serde> {
     raw: RawReceiver,
     _codec: PhantomData<fn(C) -> T>,
 }
+
+portable!(of (T, C) Receiver<T, C> { raw, _codec });
 
 impl<T, C> Receiver<T, C> {
     pub(super) fn new(raw: RawReceiver) -> Receiver<T, C> {

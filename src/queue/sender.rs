@@ -11,6 +11,7 @@ use crate::{
         ends::Landing,
         lane::{Hindrance, RawSender},
     },
+    region::portable,
     sync::{MAX_HELD, Patience},
 };
 
@@ -23,6 +24,8 @@ pub struct Sender<T, C = Serde> {
     raw: RawSender,
     _codec: PhantomData<fn(T) -> C>,
 }
+
+portable!(of (T, C) Sender<T, C> { raw, _codec });
 
 impl<T, C> Sender<T, C> {
     pub(super) fn new(raw: RawSender) -> Sender<T, C> {

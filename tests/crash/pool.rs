@@ -6,6 +6,10 @@
 
 use std::{sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getppid},
+};
 use pshared::{AsyncResult, Pool, TaskError};
 
 use crate::{
@@ -21,8 +25,13 @@ const VICTIM: usize = CELLS - 1;
 const GO: usize = 50;
 /// The victim is dead.
 const DEAD: usize = 51;
+/// The worker that is to die behind the victim, and the supervisor.
+const OTHER: usize = 52;
+const SUPERVISOR: usize = 53;
 /// From here on: how often each task was done.
 const DONE: usize = 60;
+/// The supervisor was killed.
+const ORPHANED: usize = 54;
 /// From here on: answers to tasks. Values, deaths, what was wrong.
 const VALUES: usize = 80;
 const DEATHS: usize = 81;
@@ -33,6 +42,7 @@ fn first(number: u64) -> u64 {
     if count(GO) != 0 {
         return done(number); // for the second time
     }
+    cell(SUPERVISOR).store(getppid().as_raw() as u64, SeqCst);
     cell(VICTIM).store(u64::from(std::process::id()), SeqCst);
     while count(GO) == 0 {
         thread::sleep(Duration::from_micros(50));
@@ -51,6 +61,14 @@ fn last(number: u64) -> u64 {
     done(number)
 }
 
+/// A task that ends only if its worker is killed.
+fn held(_: u64) -> u64 {
+    cell(OTHER).store(u64::from(std::process::id()), SeqCst);
+    loop {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn done(number: u64) -> u64 {
     up(DONE + number as usize);
     number * 10
@@ -61,14 +79,39 @@ fn answer(number: u64, result: Result<AsyncResult<u64>, TaskError>) {
     match result.and_then(AsyncResult::get) {
         Ok(value) if value == number * 10 => up(VALUES),
         Err(TaskError::WorkerDied { status, .. }) if status.signal() == Some(9) => up(DEATHS),
+        Err(TaskError::SupervisorDied) if count(ORPHANED) != 0 => up(DEATHS),
         _ => up(WRONG),
     }
+}
+
+/// The victim is dead, and the second one soon.
+fn cry(second: Second) {
+    let kill_it = |at: usize| kill(Pid::from_raw(count(at) as i32), Signal::SIGKILL).expect("it is there");
+    match second {
+        Second::Nobody => {}
+        Second::Worker => kill_it(OTHER),
+        Second::Supervisor => {
+            up(ORPHANED);
+            kill_it(SUPERVISOR);
+        }
+    }
+    up(DEAD);
 }
 
 fn until_dead() {
     while count(DEAD) == 0 {
         thread::sleep(Duration::from_micros(50));
     }
+}
+
+/// Who dies behind the victim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Second {
+    Nobody,
+    /// Another worker, in the middle of a task.
+    Worker,
+    /// The supervisor, at whatever it is at about the victim's death.
+    Supervisor,
 }
 
 struct Row {
@@ -78,10 +121,11 @@ struct Row {
     retries: u32,
     /// Tasks that are queued behind the first; for one that is to be woken, given to wake it.
     behind: u64,
+    second: Second,
 }
 
 const fn row(company: &'static str, behind: u64) -> Row {
-    Row { company, enters: Enters::Found, workers: 1, retries: 0, behind }
+    Row { company, enters: Enters::Found, workers: 1, retries: 0, behind, second: Second::Nobody }
 }
 
 static ROWS: &[Row] = &[
@@ -91,6 +135,11 @@ static ROWS: &[Row] = &[
     Row { workers: 2, ..row("gives a result, another worker asleep", 0) },
     Row { workers: 2, enters: Enters::FoundWoken, ..row("woken for a task, another asleep", 2) },
     Row { enters: Enters::FoundWoken, ..row("woken for a task, alone", 1) },
+    Row { workers: 2, second: Second::Worker, ..row("gives a result, another worker dies behind it", 1) },
+    Row {
+        second: Second::Supervisor,
+        ..row("gives a result, takes the next, its supervisor dies behind it", 1)
+    },
 ];
 
 /// The pool's parent.
@@ -102,8 +151,16 @@ fn parent(row: &'static Row) -> Companion {
         let pool =
             Pool::builder().workers(row.workers).retries(row.retries).bound(8).build().expect("a pool");
         let before = pool.apply_async(first, 0);
-        let give = || (1..=row.behind).map(|number| (number, pool.apply_async(last, number)));
+        let give = || {
+            (1..=row.behind).map(|number| match row.second {
+                Second::Worker => (number, pool.apply_async(held, number)),
+                _ => (number, pool.apply_async(last, number)),
+            })
+        };
         let mut behind: Vec<_> = if is_woken { Vec::new() } else { give().collect() };
+        while row.second == Second::Worker && count(OTHER) == 0 {
+            thread::sleep(Duration::from_micros(50));
+        }
         while count(VICTIM) == 0 || pool.stats().workers.len() < row.workers {
             thread::sleep(Duration::from_micros(50));
         }
@@ -134,7 +191,12 @@ fn play(row: &'static Row) -> Play {
     let verify = move |_: &_| {
         let tasks = row.behind + 2;
         let answers = count(VALUES) + count(DEATHS);
-        let most = if row.retries > 0 { 0 } else { 1 };
+        let most = match (row.retries, row.second) {
+            (0, Second::Nobody) => 1,
+            (0, Second::Worker) => 2,
+            (0, Second::Supervisor) => tasks,
+            _ => 0,
+        };
         let times = (0..10).map(|number| count(DONE + number));
         let doubled = if row.retries > 0 { 0 } else { times.map(|times| times.saturating_sub(1)).sum() };
         Damage {
@@ -148,7 +210,7 @@ fn play(row: &'static Row) -> Play {
         victim: Box::new(|| cell(GO).store(1, SeqCst)),
         enters: row.enters,
         heir: None,
-        companions: vec![parent(row), Companion::new("crier", [(Death, Ended)], || up(DEAD))],
+        companions: vec![parent(row), Companion::new("crier", [(Death, Ended)], || cry(row.second))],
         verify: Box::new(verify),
     }
 }

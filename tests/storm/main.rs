@@ -9,12 +9,13 @@
 //! - *doubled*, *torn*: a message that came twice, or with contents that no sender wrote;
 //! - *stalled*: a second in which nothing came through although nobody was stopped.
 //!
-//! Then the same with tasks (`tasks.rs`) and with a channel (`channel.rs`); and a flow that nobody disturbs
-//! (`flow.rs`). `cargo storm [--kills N] [--messages N] [--seed S]`. The exact kill (`cargo crash`) proves more; this
-//! shows the whole at work.
+//! Then the same with tasks (`tasks.rs`), with a channel (`channel.rs`) and in a pool (`pool.rs`); and a flow that
+//! nobody disturbs (`flow.rs`). `cargo storm [pool] [--kills N] [--messages N] [--seed S]`; `pool` leaves out all but
+//! that. The exact kill (`cargo crash`) proves more; this shows the whole at work.
 
 mod channel;
 mod flow;
+mod pool;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;
@@ -149,6 +150,9 @@ fn main() -> ExitCode {
     let mut random = Random(seed | 1);
     let mut draw = move |limit: u64| random.below(limit);
 
+    if std::env::args().any(|argument| argument == "pool") {
+        return ExitCode::from(u8::from(pool::storm(kills, &mut draw) > 0));
+    }
     let begun = Instant::now();
     let goods = Goods::new();
     let mut books = Books::default();
@@ -220,6 +224,7 @@ fn main() -> ExitCode {
     let mut damage = lost + doubled + books.torn + books.stalled;
     damage += tasks::storm(kills, &mut draw);
     damage += channel::storm(kills, &mut draw);
+    damage += pool::storm(kills, &mut draw);
     damage += flow::run(messages, &mut draw);
     ExitCode::from(u8::from(damage > 0))
 }

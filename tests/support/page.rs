@@ -17,6 +17,9 @@ pub struct Page(NonNull<u8>);
 // SAFETY: words are atomic, and whoever uses the two-step addition holds the lock that is being tested.
 unsafe impl Sync for Page {}
 
+// SAFETY: a mapping that any thread may use.
+unsafe impl Send for Page {}
+
 /// Bytes in a page.
 const SIZE: usize = 4096;
 
