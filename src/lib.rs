@@ -60,11 +60,11 @@ pub use error::{
 };
 #[cfg(not(loom))]
 pub use pipe::{Connection, PipeReader, PipeWriter, direction, duplex, pipe};
+#[cfg(all(not(loom), feature = "progress"))]
+pub use pool::Progress;
 #[cfg(all(fuzzing, not(loom)))]
 #[doc(hidden)]
 pub use pool::fuzz_board;
-#[cfg(all(not(loom), feature = "progress"))]
-pub use pool::Progress;
 #[cfg(not(loom))]
 pub use pool::{
     AsyncResult, Carried, GetTimeoutError, Mapped, Pool, PoolBuilder, PoolError, PoolJoinError, PoolStats,
