@@ -1,7 +1,8 @@
 //! What a child costs beside bare system calls, beside a parent without memory, and beside CPython; in one run.
 //!
 //! `cargo bench --bench process [NAME...]`; names are `start`, `methods`, `memory`, `reap`, `python`. Contenders take
-//! turns (`support/turns.rs`), and what counts is the ratio within a turn. Where there is no `python3`, that comparison
+//! turns (`support/turns.rs`), and what counts is the ratio within a turn. Beside the least that the kernel does stands
+//! what the services cost by bare calls: what is between is ours. Where there is no `python3`, that comparison
 //! is left out, and it is said so. Comparable are children of one fate: what reaps is given children that waited, and
 //! had the same descriptors, on both sides.
 
@@ -9,17 +10,26 @@
 mod turns;
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     hint::black_box,
     io::{BufRead, BufReader, Read, Write},
-    os::fd::AsRawFd,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     process::{self, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::{
     libc,
-    sys::wait::waitpid,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        signal::{SigSet, SigmaskHow, sigprocmask},
+        wait::{Id, WaitPidFlag, waitid, waitpid},
+    },
     unistd::{ForkResult, Pid, fork},
 };
 use pshared::{Context, Process, functions, reap_now};
@@ -86,6 +96,37 @@ fn bare_start() {
     waitpid(bare(|| ()), None).expect("waitpid");
 }
 
+/// What a start must call to keep what it promises, and nothing else: signals blocked, an empty input, a watch on the
+/// parent, a pidfd, a record of the value.
+fn bare_services(record: &File) {
+    let parent = process::id() as i32;
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).expect("a mask");
+    let child = bare(|| {
+        // SAFETY: numbers, and strings and structs of ours; descriptor 0 is nobody's.
+        unsafe {
+            libc::close(0);
+            libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            assert_eq!(libc::getppid(), parent);
+        }
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+        assert!(record.metadata().is_ok_and(|found| found.is_file()));
+        record.write_all_at(&[7; 32], 0).expect("a record");
+    });
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).expect("a mask");
+    let pidfd = pidfd_of(child);
+    let mut ready = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ready, PollTimeout::NONE).expect("poll");
+    waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED).expect("waitid");
+    record.read_exact_at(&mut [0; 32], 0).expect("a record");
+}
+
+fn pidfd_of(child: Pid) -> OwnedFd {
+    // SAFETY: a call that takes two numbers, and gives a descriptor that nobody else has.
+    unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) as i32) }
+}
+
 fn spawn_and_join() {
     Process::spawn(|| ()).expect("a child").join().expect("no value");
 }
@@ -102,9 +143,11 @@ fn compare(title: &str, unit: &str, turns: usize, contenders: &[turns::Contender
 }
 
 fn start_beside_bare_calls() {
-    let contenders: [turns::Contender<'_>; 2] = [
+    let record = File::from(memfd_create(c"record", MFdFlags::MFD_CLOEXEC).expect("a memfd"));
+    let contenders: [turns::Contender<'_>; 3] = [
         ("bare fork + waitpid", &|| timed(STARTS, &bare_start)),
         ("spawn + join", &|| timed(STARTS, &spawn_and_join)),
+        ("the same calls, bare", &|| timed(STARTS, &|| bare_services(&record))),
     ];
     compare("start and join (at most 1.15)", "us", TURNS, &contenders);
 }
@@ -209,7 +252,7 @@ fn ended_together<C>(start: impl Fn(&dyn Fn()) -> C, pid: impl Fn(&C) -> u32) ->
 
 /// A loop over children that have ended, beside a loop over waitpid(-1).
 fn reap_beside_bare_calls() {
-    let contenders: [turns::Contender<'_>; 2] = [
+    let contenders: [turns::Contender<'_>; 3] = [
         ("waitpid(-1)", &|| {
             drop(ended_together(|wait| bare(wait), |pid| pid.as_raw() as u32));
             let begun = Instant::now();
@@ -223,6 +266,18 @@ fn reap_beside_bare_calls() {
             let time = micros(begun.elapsed()) / ENDED as f64;
             drop(children);
             time
+        }),
+        ("waitid by pidfd", &|| {
+            let start = |wait: &dyn Fn()| {
+                let child = bare(wait);
+                (child, pidfd_of(child))
+            };
+            let children = ended_together(start, |(pid, _)| pid.as_raw() as u32);
+            let begun = Instant::now();
+            for (_, pidfd) in &children {
+                waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED).expect("waitid");
+            }
+            micros(begun.elapsed()) / ENDED as f64
         }),
     ];
     compare("reaping 1,000 ended children (at most 1.2)", "us", REAPS, &contenders);

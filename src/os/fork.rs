@@ -3,7 +3,7 @@
 //! Sources: fork(2), clone(2), set_tid_address(2), PR_GET_TID_ADDRESS(2const), glibc's sysdeps/nptl/_Fork.c,
 //! pthread_atfork(3), signal-safety(7), unshare(2), proc_pid_task(5), proc_pid_stat(5), _exit(2), wait(2).
 
-use std::{fs, io, os::linux::fs::MetadataExt, ptr};
+use std::{fs, hint::black_box, io, os::linux::fs::MetadataExt, ptr};
 
 use nix::{
     errno::Errno,
@@ -15,7 +15,7 @@ use nix::{
     unistd::{ForkResult, Pid},
 };
 
-use crate::os::robust_list;
+use crate::os::{map, robust_list};
 
 /// Which side of a fork we are on.
 #[derive(Debug)]
@@ -171,14 +171,20 @@ pub(crate) fn at_exit(handler: extern "C" fn()) {
     unsafe { libc::atexit(handler) };
 }
 
-/// Gives this process an empty standard input. Needs no free descriptor, since 0 is the lowest there is.
+/// Gives this process an empty standard input, unless it has one. Needs no free descriptor, since 0 is the lowest there
+/// is.
 ///
 /// For a process with one thread: another could be given descriptor 0 in between.
 pub(crate) fn empty_stdin() -> io::Result<()> {
-    // SAFETY: descriptor 0 is the standard input, which std opens anew at each read and never owns.
+    if map::is_the_null_device(0) {
+        return Ok(());
+    }
+    // Its path lies on the stack: a constant's page would have to be mapped.
+    let path = *b"/dev/null\0";
+    // SAFETY: descriptor 0 is the standard input, which std opens anew at each read and never owns; a string of ours.
     let opened = unsafe {
         libc::close(0);
-        libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY)
+        libc::open(black_box(&path).as_ptr().cast(), libc::O_RDONLY)
     };
     match opened {
         0 => Ok(()),

@@ -9,6 +9,7 @@
 use std::{
     ffi::CStr,
     fs::{self, File},
+    hint::black_box,
     io, mem,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -78,12 +79,27 @@ pub(crate) fn size_and_seals(fd: &OwnedFd) -> io::Result<(usize, u32)> {
 
 /// Which file that is, whatever its descriptor's number: device and inode.
 pub(crate) fn file_number(file: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
-    // SAFETY: an all-zero stat is a valid one; a descriptor that we hold, and a stat of ours to write to.
+    let found = status(file.as_raw_fd())?;
+    #[allow(clippy::unnecessary_cast, reason = "other machines number them by other types")]
+    Ok((found.st_dev as u64, found.st_ino as u64))
+}
+
+/// Whether /dev/null is open under that number.
+pub(crate) fn is_the_null_device(descriptor: i32) -> bool {
+    let device = libc::makedev(1, 3);
+    status(descriptor)
+        .is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFCHR && found.st_rdev == device)
+}
+
+fn status(descriptor: i32) -> io::Result<libc::stat> {
+    // By a path that our stack holds: libc's own lies in a page that each forked child would have to map.
+    let path = [0_u8];
+    // SAFETY: an all-zero stat is a valid one; a string and a stat of ours. The kernel checks the number.
     unsafe {
         let mut found: libc::stat = mem::zeroed();
-        Errno::result(libc::fstat(file.as_raw_fd(), &mut found))?;
-        #[allow(clippy::unnecessary_cast, reason = "other machines number them by other types")]
-        Ok((found.st_dev as u64, found.st_ino as u64))
+        let path = black_box(&path).as_ptr().cast();
+        Errno::result(libc::fstatat(descriptor, path, &mut found, libc::AT_EMPTY_PATH))?;
+        Ok(found)
     }
 }
 

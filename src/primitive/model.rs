@@ -49,6 +49,19 @@ impl Spins {
     }
 }
 
+/// Nor at a lock.
+pub(crate) struct Backoff;
+
+impl Backoff {
+    pub(crate) fn new(_deadline: Option<Deadline>) -> Backoff {
+        Backoff
+    }
+
+    pub(crate) fn turn(&mut self) -> bool {
+        false
+    }
+}
+
 /// The kernel's bits, from linux/futex.h.
 pub(crate) const WAITERS: u32 = 0x8000_0000;
 pub(crate) const OWNER_DIED: u32 = 0x4000_0000;

@@ -27,10 +27,11 @@ pub(crate) use robust::{
     Me, RobustWord, after_fork_in_child, forker, forks, is_of_this_process, lineage, me, me_if, owned_here,
     robust_support, signature,
 };
-pub(crate) use spins::Spins;
+pub(crate) use spins::{Backoff, Spins};
 
-/// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us. Who waits for a
-/// lock tries so often; who waits for another's deed learns how often is worth while ([`Spins`]).
+/// Tries before a first sleep. One pause takes 10 to 40 ns; a sleep and a wake across CPUs cost 30 us. Who waits for
+/// another's deed learns how often is worth while ([`Spins`]); who waits for a lock looks less and less often
+/// ([`Backoff`]).
 pub(crate) const SPINS: u32 = 100;
 
 /// How long one who barges lets others go first. Long against a wake (30 us), short against what anybody notices.

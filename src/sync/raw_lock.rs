@@ -9,7 +9,7 @@
 //! | WAITERS                | free, a woken sleeper is on its way  | `lock`: to own TID + WAITERS                   |
 //!
 //! `suspicion` is written by the holder alone, before it releases: why the data may be half-changed.
-//! `stale` is a hint, written by the holder: the last contended release woke nobody.
+//! `few` is a hint, written by who releases: one contended release woke nobody, and none since woke more than one.
 //!
 //! # Invariants
 //! - I1: at most one live thread finds its own TID in `word`.
@@ -19,8 +19,10 @@
 //!   names the lock; and while it waits, its pending slot does. So if the lock is free with WAITERS, a woken thread is
 //!   on its way, or who freed it is about to wake one; and the kernel wakes another when that one dies. (Who waits by
 //!   `outlast` is the only one that waits, and owes nobody a wake.)
-//! - I4: WAITERS goes only together with waking *all*, or when nobody can sleep. A contended release that woke nobody
-//!   leaves it set and notes `stale`; the next contended release clears the word and wakes whoever there is.
+//! - I4: WAITERS goes only together with waking *all*, or when nobody can sleep. A contended release wakes one and
+//!   leaves the bit set; if it woke nobody, it notes `few`. Where there are few, it clears the word and wakes whoever
+//!   there is: so who comes back at once finds the lock simply free, and of two that contend neither makes system calls
+//!   while the other is on its way.
 //! - I5: a held lock is in the list before the pending slot names another or none, and out of it before the word is
 //!   freed: once it is free another process links it and its `next` is a stranger's. The slot goes on naming a lock
 //!   that is held, linked, and alone in the list (emptying it would be one more store): the kernel looks at such an
@@ -50,8 +52,8 @@ use std::ops::Deref;
 
 use crate::{
     primitive::{
-        Acquire, AtomicU32, Change, Deadline, Me, Mutant, Ordering, Relaxed, Release, RobustWord, SPINS,
-        SeqCst, WAITERS, Wake, me, me_if, mutant, spin_hint,
+        Acquire, AtomicU32, Backoff, Change, Deadline, Me, Mutant, Ordering, Relaxed, Release, RobustWord,
+        SPINS, SeqCst, WAITERS, Wake, me, me_if, mutant, spin_hint,
     },
     region::Shareable,
     sync::owner::OwnerWord,
@@ -131,7 +133,7 @@ impl Suspicion {
 #[repr(C)]
 pub(crate) struct RawLock {
     suspicion: AtomicU32,
-    stale: AtomicU32,
+    few: AtomicU32,
     pub(super) robust: RobustWord,
 }
 
@@ -189,7 +191,7 @@ impl RawLock {
     pub(crate) fn new() -> RawLock {
         RawLock {
             suspicion: AtomicU32::new(Suspicion::None as u32),
-            stale: AtomicU32::new(0),
+            few: AtomicU32::new(0),
             robust: RobustWord::new(),
         }
     }
@@ -257,7 +259,7 @@ impl RawLock {
         mut leave: impl FnMut() -> bool,
     ) -> Result<OwnerWord, Refused> {
         let me = me();
-        let mut spins = SPINS;
+        let mut backoff = Backoff::new(patience.deadline());
         let mut expired = false;
         // ORDERING: Relaxed, a first guess; the exchanges below decide.
         let mut seen = OwnerWord(self.robust.load(Relaxed));
@@ -290,9 +292,7 @@ impl RawLock {
                 me.retract();
                 return Err(refused);
             }
-            if spins > 0 && !seen.has_waiters() {
-                spins -= 1;
-                spin_hint();
+            if !seen.has_waiters() && backoff.turn() {
                 // ORDERING: Relaxed, a hint that ends the spinning.
                 seen = OwnerWord(self.robust.load(Relaxed));
                 continue;
@@ -318,6 +318,7 @@ impl RawLock {
             // the lock first keeps WAITERS, so that its release passes the wake on. Out of time, we try once more
             // too: the word may be free, and the one who was woken for it not running.
             expired = self.robust.wait(seen.0, patience.deadline()) == Wake::TimedOut;
+            backoff = Backoff::new(patience.deadline());
             // ORDERING: Relaxed, a guess; the exchange decides.
             seen = OwnerWord(self.robust.load(Relaxed));
         }
@@ -466,8 +467,8 @@ impl RawLock {
         // CRASH(lock.unrung): free with WAITERS and still pending: the kernel wakes one in our place; or another's,
         // WAITERS kept, and its release wakes.
         if self.robust.wake(1) == 0 {
-            // ORDERING: Relaxed, a hint between holders.
-            self.stale.store(1, Relaxed);
+            // ORDERING: Relaxed, a hint between those who release.
+            self.few.store(1, Relaxed);
         }
     }
 
@@ -479,14 +480,13 @@ impl RawLock {
             // ORDERING(handover): Release; the fault is the gap after it.
             self.robust.swap(0, Release);
             self.robust.wake(1);
-        } else if self.stale.load(Relaxed) == 0 {
-            // ORDERING: Relaxed, a hint between holders; so is what is stored there.
+        } else if self.few.load(Relaxed) == 0 {
+            // ORDERING: Relaxed, a hint between those who release; so is what is stored there.
             if self.robust.change_and_wake(Change::StoreBit(WAITERS), 1) == 0 {
-                self.stale.store(1, Relaxed);
+                self.few.store(1, Relaxed);
             }
-        } else {
-            self.stale.store(0, Relaxed);
-            self.robust.change_and_wake(Change::Clear, u32::MAX);
+        } else if self.robust.change_and_wake(Change::Clear, u32::MAX) > 1 {
+            self.few.store(0, Relaxed);
         }
     }
 

@@ -311,8 +311,8 @@ fn poisoned(locks: &Locks) {
     assert!(matches!(locks.lock.try_lock(), Err(LockError::Poisoned(_))));
 }
 
-/// A contended release woke nobody: WAITERS is set, and so is the hint.
-fn stale(locks: &Locks) {
+/// A contended release woke nobody: WAITERS is set, and so is the hint that there are few.
+fn few(locks: &Locks) {
     let guard = taken(locks.lock.lock());
     run_to_end(|| assert!(matches!(locks.lock.lock_timeout(Duration::ZERO), Err(LockError::TimedOut))));
     drop(guard);
@@ -355,8 +355,8 @@ const FREE: &[Circle] = &[
     awake("owner died before", |l| vec![latecomer(l)]).after(owner_died).suspect(),
     awake("owner died before, barger", |l| vec![barger(l, Stop, Death)]).after(owner_died).suspect(),
     awake("poisoned before", |l| vec![latecomer(l)]).after(poisoned).suspect(),
-    awake("stale hint", |l| vec![latecomer(l)]).after(stale),
-    awake("stale hint, barger", |l| vec![barger(l, Stop, Death)]).after(stale),
+    awake("few, by the hint", |l| vec![latecomer(l)]).after(few),
+    awake("few, by the hint, barger", |l| vec![barger(l, Stop, Death)]).after(few),
 ];
 
 /// Around a victim that cannot have it.
@@ -380,11 +380,11 @@ const WOKEN: &[Circle] = &[
         vec![dying_holder(l), sleeper(l, Ready), barger(l, Stop, Death)]
     })
     .suspect(),
-    woken("woken, sleeper, stale hint", |l| vec![holder(l, Wake), sleeper(l, Ready)]).after(stale),
-    woken("woken, sleeper and barger, stale hint", |l| {
+    woken("woken, sleeper, few, by the hint", |l| vec![holder(l, Wake), sleeper(l, Ready)]).after(few),
+    woken("woken, sleeper and barger, few, by the hint", |l| {
         vec![holder(l, Wake), sleeper(l, Ready), barger(l, Stop, Death)]
     })
-    .after(stale),
+    .after(few),
 ];
 
 /// Around a victim that holds the lock.
@@ -398,11 +398,11 @@ const HOLDING: &[Circle] = &[
     awake("two sleepers and barger", |l| vec![sleeper(l, Ready), sleeper(l, Ready), barger(l, Stop, Death)]),
     awake("sleeper gave up", |l| vec![quitter(l, Ready), latecomer(l)]),
     awake("sleeper gave up, later sleeper", |l| vec![quitter(l, Ready), late_barger(l), latecomer(l)]),
-    awake("sleeper, stale hint", |l| vec![sleeper(l, Ready)]).after(stale),
-    awake("two sleepers and barger, stale hint", |l| {
+    awake("sleeper, few, by the hint", |l| vec![sleeper(l, Ready)]).after(few),
+    awake("two sleepers and barger, few, by the hint", |l| {
         vec![sleeper(l, Ready), sleeper(l, Ready), barger(l, Stop, Death)]
     })
-    .after(stale),
+    .after(few),
 ];
 
 /// Around a victim that holds the lock and knows that something was wrong.
@@ -439,11 +439,11 @@ const INHERITED: &[Circle] = &[
     awake("heir, sleeper, barger over both deaths", |l| {
         vec![sleeper(l, Ready), barger(l, Stop, SecondDeath)]
     }),
-    awake("heir, sleeper, stale hint", |l| vec![sleeper(l, Ready)]).after(stale),
-    awake("heir, sleeper, stale hint, barger at the second death", |l| {
+    awake("heir, sleeper, few, by the hint", |l| vec![sleeper(l, Ready)]).after(few),
+    awake("heir, sleeper, few, by the hint, barger at the second death", |l| {
         vec![sleeper(l, Ready), barger(l, SecondStop, SecondDeath)]
     })
-    .after(stale),
+    .after(few),
 ];
 
 const INHERITED_WOKEN: &[Circle] = &[
@@ -455,7 +455,7 @@ const INHERITED_WOKEN: &[Circle] = &[
         vec![holder(l, Wake), sleeper(l, Ready), barger(l, SecondStop, SecondDeath)]
     }),
     woken("woken by a death, heir, sleeper", |l| vec![dying_holder(l), sleeper(l, Ready)]).suspect(),
-    woken("woken, heir, sleeper, stale hint", |l| vec![holder(l, Wake), sleeper(l, Ready)]).after(stale),
+    woken("woken, heir, sleeper, few, by the hint", |l| vec![holder(l, Wake), sleeper(l, Ready)]).after(few),
 ];
 
 /// Around a sleeper that stands stopped on its way to sleep while the holder dies.
@@ -466,11 +466,11 @@ const STOPPED: &[Circle] = &[
     awake("stopped sleeper behind another, barger", |l| vec![sleeper(l, Mark), barger(l, Stop, Death)]),
     awake("stopped sleeper, another gave up", |l| vec![quitter(l, Mark)]),
     awake("stopped sleeper, another gave up, barger", |l| vec![quitter(l, Mark), barger(l, Stop, Death)]),
-    awake("stopped sleeper, stale hint", |_| vec![]).after(stale),
-    awake("stopped sleeper behind another, stale hint, barger", |l| {
+    awake("stopped sleeper, few, by the hint", |_| vec![]).after(few),
+    awake("stopped sleeper behind another, few, by the hint, barger", |l| {
         vec![sleeper(l, Mark), barger(l, Stop, Death)]
     })
-    .after(stale),
+    .after(few),
 ];
 
 /// All scenarios of `Lock`.

@@ -115,9 +115,65 @@ impl Drop for Spins {
     }
 }
 
+/// Looks at a lock that another holds, before a sleep.
+///
+/// Each look takes the line of the lock's word from its holder, who wants it back at once. So the looks come after 1,
+/// 2, 4, ... pauses: a holder who comes back again and again does so undisturbed, and takes turns by the dozen. All of
+/// them last about as long as a sleep and a wake. (Two processes with an empty section: 31 ns a turn with a look after
+/// every pause, 10 ns so; with 100 ns inside 600 ns and 140 ns, most of it for sleeps that came too soon.)
+pub(crate) struct Backoff {
+    deadline: Option<Deadline>,
+    left: u32,
+    pauses: u32,
+}
+
+impl Backoff {
+    /// Pauses before a sleep.
+    const ALL: u32 = 1_000;
+    /// The most between two looks.
+    const MOST: u32 = 128;
+    /// Before so many pauses and more it looks at the clock too.
+    const LATE: u32 = 16;
+
+    /// For a wait until `deadline`.
+    pub(crate) fn new(deadline: Option<Deadline>) -> Backoff {
+        Backoff { deadline, left: Backoff::ALL, pauses: 1 }
+    }
+
+    /// Pauses for a while; false if there has been enough of that.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        let pauses = self.pauses.min(self.left);
+        if pauses >= Backoff::LATE && self.deadline.is_some_and(|deadline| deadline.has_passed()) {
+            self.left = 0;
+            return false;
+        }
+        (0..pauses).for_each(|_| spin_hint());
+        self.left -= pauses;
+        self.pauses = (2 * pauses).min(Backoff::MOST);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backoff_has_so_many_looks() {
+        let looks = |deadline| {
+            let mut backoff = Backoff::new(deadline);
+            let looks = std::iter::repeat_with(|| backoff.turn()).take_while(|&looks| looks).count();
+            assert!(!backoff.turn());
+            looks
+        };
+        // After 1, 2, ... 64 pauses, six times 128, and the rest.
+        assert_eq!(looks(None), 7 + 6 + 1);
+        assert_eq!(looks(Some(Deadline::now())), 4);
+    }
 
     /// Turns until there has been enough; or until something is found.
     fn wait(found_after: Option<u32>) -> u32 {

@@ -182,7 +182,7 @@ enum Moment {
 }
 
 /// Two wait for a lock, and the sleep of one of them is ended, if one sleeps at that moment. The holder comes back a
-/// second time, so that a release which woke nobody (`stale`) is followed by another.
+/// second time, so that a release which woke nobody (`few`) is followed by another.
 fn one_of_two_is_ended_asleep(ending: Ending, moment: Moment) {
     let pair = Pair::new();
     pair.work();
