@@ -347,6 +347,7 @@
 //! | `raw_barrier::sleep` | BellNotPassedOn | crash |
 //! | `raw_lock::claim`, `raw_rwlock::read_at_once` | RelaxedClaim | loom |
 //! | `raw_lock::free_and_wake` | DropWaiters | loom, shuttle, crash |
+//! | `raw_lock::free_and_wake` | LastReleaseWakesOne | crash |
 //! | `raw_lock::free_and_wake` | ReleaseThenWake | loom, shuttle, crash |
 //! | `raw_lock::freed`, `raw_lock::unlock_quietly`, `raw_lock::unlock_rest` | ReleaseBeforeUnlink | crash |
 //! | `raw_lock::lock_contended` | HeirForgetsWaiters | loom, shuttle, crash |
@@ -395,9 +396,9 @@
 //! | `claim::leave` | as `claim::give_back`, for an end that another thread holds |
 //! | `lock::intend_change`, `lock::changes_are_whole` | for the compiler's order inside one thread |
 //! | `raw_barrier::waiting` | a number to look at: no step follows from it |
-//! | `raw_barrier::arrive`, `raw_barrier::wait_for_slot` | the fences: no model was found that fails without them |
-//! | `raw_lock::unlock_and_ring` | the wake: no model was found that fails without it |
-//! | `condition::notify`, `condition::pass_baton` | the fences: no model was found that fails without them |
+//! | `raw_barrier::arrive`, `raw_barrier::wait_for_slot` | the fences: no model that was tried fails without them |
+//! | `raw_lock::unlock_and_ring` | the wake: no model that was tried fails without it |
+//! | `condition::notify`, `condition::pass_baton` | the fences: no model that was tried fails without them |
 //! | `raw_rwlock::drop` | a courtesy between writers, which ends by itself |
 //!
 //! # Kernel floor

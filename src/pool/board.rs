@@ -59,6 +59,7 @@ use crate::{
     error::RegionError,
     pool::{
         column::{Column, LINE, Nothing},
+        desk::Desk,
         word::{Form, RING, State, Word},
     },
     primitive::{
@@ -84,39 +85,6 @@ pub(super) enum Orders {
     Ended = 2,
     /// No worker can be started: nothing more will be done.
     Failed = 4,
-}
-
-/// What the supervisor and the others have to say to one worker, and it to them.
-#[repr(C, align(64))]
-pub(super) struct Desk {
-    bell: FutexWord,
-    /// 1: it is to leave when it has finished what it is at.
-    pub(super) retire: AtomicU32,
-    /// Its process's number; 0 when there is none.
-    pub(super) pid: AtomicU32,
-    /// How it stands: see `worker.rs`.
-    pub(super) phase: AtomicU32,
-    /// When its task is to be killed, and when to be warned, in nanoseconds of CLOCK_MONOTONIC; 0 is never.
-    pub(super) due: AtomicU64,
-    pub(super) warned: AtomicU64,
-    /// The task that these are about.
-    pub(super) at: AtomicU64,
-    /// Tasks that it has done.
-    pub(super) tasks: AtomicU64,
-    _rest: [u64; 2],
-}
-
-// SAFETY: atomic words, valid whatever stands in them.
-unsafe impl Shareable for Desk {
-    const ROBUST: &'static [usize] = &[];
-}
-
-impl Desk {
-    fn new() -> Desk {
-        let [due, warned, at, tasks] = [(); 4].map(|()| AtomicU64::new(0));
-        let [retire, pid, phase] = [(); 3].map(|()| AtomicU32::new(0));
-        Desk { bell: FutexWord::new(0), retire, pid, phase, due, warned, at, tasks, _rest: [0; 2] }
-    }
 }
 
 /// A word on a line of its own, and the rest of that.

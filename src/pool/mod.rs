@@ -29,6 +29,7 @@
 
 mod board;
 mod column;
+mod desk;
 mod word;
 
 #[cfg(not(loom))]

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pool::{
-        board::{Board, Desk, Orders, Run},
+        board::{Board, Orders, Run},
         call::{self, Trampoline},
+        desk::Desk,
         site::Site,
         word::{Form, LIMITED, State, Word},
     },

@@ -15,6 +15,8 @@ pub enum Mutant {
     DropWaiters,
     /// The contended release stores first and wakes in a second system call.
     ReleaseThenWake,
+    /// The release that clears the word wakes one of those who sleep.
+    LastReleaseWakesOne,
     /// The release is Relaxed, so the next holder need not see what was written.
     RelaxedUnlock,
     /// Who takes the lock over from the dead forgets that others may sleep.

@@ -481,6 +481,7 @@ impl RawLock {
 
     /// Frees the lock and wakes, in one step (I4). WAKE_OP is a full barrier: `handover` holds.
     fn free_and_wake(&self) {
+        let all = if mutant(Mutant::LastReleaseWakesOne) { 1 } else { u32::MAX };
         if mutant(Mutant::DropWaiters) {
             self.robust.change_and_wake(Change::Clear, 1);
         } else if mutant(Mutant::ReleaseThenWake) {
@@ -492,7 +493,7 @@ impl RawLock {
             if self.robust.change_and_wake(Change::StoreBit(WAITERS), 1) == 0 {
                 self.few.store(1, Relaxed);
             }
-        } else if self.robust.change_and_wake(Change::Clear, u32::MAX) > 1 {
+        } else if self.robust.change_and_wake(Change::Clear, all) > 1 {
             self.few.store(0, Relaxed);
         }
     }

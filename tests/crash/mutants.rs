@@ -90,6 +90,7 @@ mod hunting {
     const QUARRIES: &[Quarry] = &[
         caught_by(Mutant::DropWaiters, &["lock, unlock: woken, sleeper and barger"]),
         caught_by(Mutant::ReleaseThenWake, &["unlock: sleeper and barger"]),
+        caught_by(Mutant::LastReleaseWakesOne, &["unlock: two sleepers and barger, few, by the hint"]),
         caught_by(Mutant::HeirForgetsWaiters, &["lock, unlock: woken by a death, sleeper"]),
         caught_by(Mutant::WaiterNotPending, &["lock, unlock: woken, sleeper"]),
         caught_by(Mutant::WaiterNotPending, &["recv: woken from the lock, can go on, one behind"]),
