@@ -26,18 +26,21 @@ functions! {
     static NOTHING: fn(()) -> () = |()| ();
 }
 
-/// A child that does nothing, by bare calls.
-fn bare() -> Pid {
+/// A child that does `work` and leaves, by bare calls.
+fn bare(work: &mut dyn FnMut()) -> Pid {
     // SAFETY: this process has one thread, and the child leaves at once.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => child,
-        // SAFETY: ends the child at once.
-        ForkResult::Child => unsafe { libc::_exit(0) },
+        ForkResult::Child => {
+            work();
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) }
+        }
     }
 }
 
 fn bare_fork() -> f64 {
-    anywhere(|| _ = waitpid(bare(), None).expect("waitpid"))
+    anywhere(|| _ = waitpid(bare(&mut || ()), None).expect("waitpid"))
 }
 
 fn by(context: &Context) -> f64 {
@@ -52,29 +55,35 @@ fn until_ended(pid: Pid) {
     waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("waitid");
 }
 
-/// Nanoseconds for each of the ended children. All have ended before the first is reaped.
-fn reaped() -> f64 {
+/// Children that end together, after the last was started by `start`, which is given what they wait by. Whoever has its
+/// end behind it a while ago is cheaper to reap than one of a crowd, so both sides reap a crowd.
+fn ended_together<C>(start: impl Fn(&mut dyn FnMut()) -> C, pid: impl Fn(&C) -> Pid) -> Vec<C> {
     let (mut reader, writer) = pipe().expect("a pipe");
     let mut writer = Some(writer);
-    let mut started = || {
-        let wait = || {
-            // This process's own copy of the end; the last copy ends the wait of all.
-            drop(writer.take());
-            let _ = reader.read(&mut [0]);
-        };
-        Process::spawn(wait).expect("a child")
+    let mut wait = || {
+        // A child's own copy of the end; the last copy ends the wait of all.
+        drop(writer.take());
+        let _ = reader.read(&mut [0]);
     };
-    let children: Vec<Process<()>> = (0..ENDED).map(|_| started()).collect();
+    let children: Vec<C> = (0..ENDED).map(|_| start(&mut wait)).collect();
     drop(writer);
-    children.iter().for_each(|child| until_ended(Pid::from_raw(child.pid() as i32)));
+    children.iter().for_each(|child| until_ended(pid(child)));
+    children
+}
+
+/// Nanoseconds for each.
+fn reaped() -> f64 {
+    let start = |wait: &mut dyn FnMut()| Process::spawn(wait).expect("a child");
+    let children = ended_together(start, |child| Pid::from_raw(child.pid() as i32));
     let begun = Instant::now();
     assert_eq!(reap_now().len(), ENDED);
-    begun.elapsed().as_secs_f64() * 1e9 / ENDED as f64
+    let time = begun.elapsed().as_secs_f64() * 1e9 / ENDED as f64;
+    drop(children);
+    time
 }
 
 fn bare_reaped() -> f64 {
-    let pids: Vec<Pid> = (0..ENDED).map(|_| bare()).collect();
-    pids.into_iter().for_each(until_ended);
+    drop(ended_together(bare, |&pid| pid));
     let (begun, mut reaped) = (Instant::now(), 0);
     while waitpid(None, None).is_ok() {
         reaped += 1;
