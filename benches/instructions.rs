@@ -1,9 +1,9 @@
 //! How many instructions the fast path of each operation has, beside what was recorded.
 //!
 //! `cargo bench --bench instructions` runs each under valgrind's callgrind, and exits with 1 when one has become longer
-//! than `instructions.txt` says; with `-- --record` it writes that file. Counts are the same on every machine, unlike
-//! times, but not with every compiler: beside another rustc than the recorded one they are printed and not judged.
-//! Where there is no valgrind, it is said so.
+//! than `instructions.txt` says; with `-- --record` it writes that file. Counts repeat, unlike times, but not with every
+//! compiler: beside another rustc than the recorded one they are printed and not judged. (They were never taken on a
+//! CPU that is not x86-64 with AVX2.) Where there is no valgrind, it is said so.
 
 use std::{
     env, fs,

@@ -11,7 +11,7 @@ mod support;
 use std::{
     fs,
     io::ErrorKind,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::AsRawFd,
     process::ExitCode,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -27,7 +27,7 @@ use pshared::{
     LockError, Once, OnceError, Queue, RLock, RecvTimeoutError, Region, RegionError, RwLock, RwLockError,
     Semaphore, SendTimeoutError, TryRecvError, TrySendError, Value,
 };
-use support::{fork_child, needs_root};
+use support::{fork_child, needs_root, the_memfd};
 
 fn main() -> ExitCode {
     let tests = support::tests![
@@ -297,19 +297,6 @@ fn every_word_of_a_queue_may_be_anything() {
     assert!((1..5_u8).all(|len| queue.try_recv().is_ok_and(|message| message == vec![len; len.into()])));
 }
 
-/// The descriptor of the only region of this process.
-fn memfd() -> BorrowedFd<'static> {
-    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let is_ours = |entry: &fs::DirEntry| {
-        fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().contains("memfd:pshared"))
-    };
-    let found: Vec<i32> =
-        entries.filter(is_ours).map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect();
-    assert_eq!(found.len(), 1, "{found:?}");
-    // SAFETY: open while the region lives, as it does in the tests that use it.
-    unsafe { BorrowedFd::borrow_raw(found[0]) }
-}
-
 fn memory_that_is_emptied_under_its_users_ends_no_process() {
     let (region, words) = region(64 << 10);
     let queue: Queue<String> = Queue::new_in(&region, 1024).unwrap();
@@ -320,7 +307,7 @@ fn memory_that_is_emptied_under_its_users_ends_no_process() {
     event.set();
     // A seal forbids to shrink it; to punch holes into it no seal forbids that lets others write.
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    fallocate(memfd(), flags, 0, 64 << 10).unwrap();
+    fallocate(the_memfd(&region), flags, 0, 64 << 10).unwrap();
     assert!(words.iter().all(|word| word.load(Relaxed) == 0));
     assert_eq!(queue.try_recv(), Err(TryRecvError::Empty));
     assert!(queue.try_send("anew".to_string()).is_ok());
@@ -384,8 +371,8 @@ fn as_nobody(body: impl FnOnce()) {
 }
 
 fn another_user_cannot_open_the_memory() {
-    let (_region, _) = region(4096);
-    let path = format!("/proc/{}/fd/{}", std::process::id(), memfd().as_raw_fd());
+    let (region, _) = region(4096);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), the_memfd(&region).as_raw_fd());
     assert!(fs::File::open(&path).is_ok(), "its own user may");
     as_nobody(|| {
         let refused = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap_err();
@@ -399,8 +386,8 @@ fn another_user_cannot_open_the_memory() {
 }
 
 fn another_user_cannot_open_it_anew_by_a_descriptor_of_its_own() {
-    let (_region, _) = region(4096);
-    let number = memfd().as_raw_fd();
+    let (region, _) = region(4096);
+    let number = the_memfd(&region).as_raw_fd();
     fs::File::open(format!("/proc/self/fd/{number}")).expect("its own user may");
     as_nobody(|| {
         // SAFETY: a plain attribute: whoever is not dumpable may not look at its own descriptors.

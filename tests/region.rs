@@ -2,14 +2,7 @@
 
 mod support;
 
-use std::{
-    error::Error,
-    fs, mem,
-    os::fd::{AsRawFd, BorrowedFd},
-    process::ExitCode,
-    thread,
-    time::Duration,
-};
+use std::{error::Error, fs, mem, os::fd::AsRawFd, process::ExitCode, thread, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -19,7 +12,7 @@ use nix::{
     unistd::{ftruncate, write},
 };
 use pshared::{Lock, LockError, Region, RegionError};
-use support::{descriptors, fork_child, page::Page, until};
+use support::{descriptors, fork_child, page::Page, the_memfd, until};
 
 fn main() -> ExitCode {
     support::main(support::tests![
@@ -334,36 +327,23 @@ fn a_child_killed_while_placing_leaves_the_region_usable() {
     }
 }
 
-/// The descriptor behind the only region of this process, which gives it to nobody.
-fn memfd_of(_region: &Region) -> BorrowedFd<'static> {
-    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let is_ours = |entry: &fs::DirEntry| {
-        fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().contains("memfd:pshared"))
-    };
-    let found: Vec<i32> =
-        entries.filter(is_ours).map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect();
-    assert_eq!(found.len(), 1, "{found:?}");
-    // SAFETY: open while the region lives, as it does in the tests that use it.
-    unsafe { BorrowedFd::borrow_raw(found[0]) }
-}
-
 fn the_memfd_is_sealed_against_every_change_of_size() {
     let region = Region::anonymous(64 << 10).unwrap();
     for size in [0, 4096, 128 << 10] {
-        assert_eq!(ftruncate(memfd_of(&region), size), Err(Errno::EPERM));
+        assert_eq!(ftruncate(the_memfd(&region), size), Err(Errno::EPERM));
     }
-    let length = fs::metadata(format!("/proc/self/fd/{}", memfd_of(&region).as_raw_fd())).unwrap().len();
+    let length = fs::metadata(format!("/proc/self/fd/{}", the_memfd(&region).as_raw_fd())).unwrap().len();
     assert_eq!(length, 64 << 10);
-    let added = fcntl(memfd_of(&region), FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
+    let added = fcntl(the_memfd(&region), FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE));
     assert_eq!(added, Err(Errno::EPERM), "nobody can add a seal that forbids writing");
     // SAFETY: lseek(2) on a descriptor of ours.
-    unsafe { libc::lseek(memfd_of(&region).as_raw_fd(), 0, libc::SEEK_END) };
-    assert_eq!(write(memfd_of(&region), b"x"), Err(Errno::EPERM), "nor can a write make it grow");
+    unsafe { libc::lseek(the_memfd(&region).as_raw_fd(), 0, libc::SEEK_END) };
+    assert_eq!(write(the_memfd(&region), b"x"), Err(Errno::EPERM), "nor can a write make it grow");
 }
 
 fn the_memfd_is_closed_on_exec() {
     let region = Region::anonymous(4096).unwrap();
-    let flags = fcntl(memfd_of(&region), FcntlArg::F_GETFD).unwrap();
+    let flags = fcntl(the_memfd(&region), FcntlArg::F_GETFD).unwrap();
     assert_ne!(flags & libc::FD_CLOEXEC, 0);
 }
 

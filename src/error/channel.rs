@@ -45,5 +45,8 @@ impl fmt::Display for ClaimError {
 impl Error for ClaimError {}
 
 pub(super) fn say_damaged(f: &mut fmt::Formatter<'_>, found: usize, limit: usize) -> fmt::Result {
+    if found == 0 {
+        return f.write_str("the shared memory is damaged: a lock names this thread, which holds none");
+    }
     write!(f, "the shared memory is damaged: a length of {found} bytes, where there are at most {limit}")
 }

@@ -1,7 +1,7 @@
 //! What a process changes about itself before it runs anything of its user's: one system call a function.
 //!
 //! A forked child maps every page of code that it comes to by a fault of its own, and libc's functions lie far apart.
-//! So what every child calls goes by syscall(2), which is one page for all.
+//! So what every child calls and would be alone on its page goes by syscall(2).
 //!
 //! Sources: dup(2), chdir(2), setsid(2), setpgid(2), setrlimit(2), sched_setaffinity(2), nice(2), setresuid(2),
 //! environ(7), PR_SET_PDEATHSIG(2const), PR_SET_CHILD_SUBREAPER(2const), sigaction(2).

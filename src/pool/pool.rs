@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// process ends in whatever way, the supervisor ends, and its workers with it.
 ///
 /// There is no helper thread: what is settled stays in shared memory until somebody asks. Many threads may use a pool.
-/// By fork it is made in a program with one thread; one with more needs [`PoolBuilder::context`]. Copies do nothing.
+/// By fork it is made in a program with one thread; one with more needs [`PoolBuilder::context`]. Copies are idle.
 ///
 /// Dropped, it is terminated: see [`terminate`](Pool::terminate).
 ///

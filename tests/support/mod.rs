@@ -15,7 +15,7 @@ pub mod worn;
 use std::{
     fs,
     io::{Write, stderr, stdout},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     thread,
@@ -33,6 +33,7 @@ use nix::{
     },
     unistd::{ForkResult, Pid, fork, setpgid},
 };
+use pshared::Region;
 
 /// A test that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -267,6 +268,19 @@ fn arenas() -> usize {
 /// How many descriptors this process has open.
 pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").map(|entries| entries.count()).unwrap_or(0)
+}
+
+/// The descriptor behind the only region of this process, which gives it to nobody.
+pub fn the_memfd(_region: &Region) -> BorrowedFd<'_> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let is_ours = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().contains("memfd:pshared"))
+    };
+    let found: Vec<i32> =
+        entries.filter(is_ours).map(|entry| entry.file_name().to_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    // SAFETY: the region holds it open.
+    unsafe { BorrowedFd::borrow_raw(found[0]) }
 }
 
 /// The address space that this process has mapped, in bytes.

@@ -24,7 +24,7 @@ use crate::{
     primitive::{
         Mutant, UnsafeCell, me,
         model::{
-            explore::{every_death, explore, fails_with, newest_first, spawn},
+            explore::{Joiner, every_death, explore, fails_with, newest_first, spawn},
             kernel::{Ending, crash_point, die_after, end_sleep},
         },
     },
@@ -254,13 +254,19 @@ fn serve(raw: &RawCondition, ticket: Ticket) {
     }
 }
 
-/// Who notifies all dies; if it has come so far as to change anything, a later notification lets all go.
-fn a_notifier_of_all_dies(fuel: usize) {
+/// Two who wait, in a new room, until the first number is not 0.
+fn two_who_wait() -> (Arc<Room>, [Joiner<()>; 2]) {
     let room = Room::new();
     let waiters = [(); 2].map(|()| {
         let room = room.clone();
         spawn(move || drop(room.see(0)))
     });
+    (room, waiters)
+}
+
+/// Who notifies all dies; if it has come so far as to change anything, a later notification lets all go.
+fn a_notifier_of_all_dies(fuel: usize) {
+    let (room, waiters) = two_who_wait();
     let guard = room.enter();
     room.add(0);
     drop(guard);
@@ -429,11 +435,7 @@ fn mutant_announce_after_leaving_is_seen() {
 
 /// Two wait, and all are notified, once.
 fn all_are_let_go() {
-    let room = Room::new();
-    let waiters = [(); 2].map(|()| {
-        let room = room.clone();
-        spawn(move || drop(room.see(0)))
-    });
+    let (room, waiters) = two_who_wait();
     let guard = room.enter();
     room.add(0);
     room.changed.notify_all();
