@@ -1,7 +1,7 @@
 //! How many instructions the fast path of each operation has, beside what was recorded.
 //!
 //! `cargo bench --bench instructions` runs each under valgrind's callgrind, and exits with 1 when one has become longer
-//! than `instructions.txt` says; with `-- --record` it writes that file. Counts repeat, unlike times, but not with every
+//! than `instructions.txt` says; with `-- --record` it writes that file. Counts repeat, unlike times, but not by every
 //! compiler: beside another rustc than the recorded one they are printed and not judged. (They were never taken on a
 //! CPU that is not x86-64 with AVX2.) Where there is no valgrind, it is said so.
 
