@@ -89,6 +89,9 @@ pub(crate) fn spin_hint() {
     backend::yield_now();
 }
 
+/// Nor does anybody pause.
+pub(crate) fn pause(_pauses: u32) {}
+
 pub(crate) fn fence(order: atomic::Ordering) {
     if !std::thread::panicking() {
         atomic::fence(order);

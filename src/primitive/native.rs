@@ -43,6 +43,12 @@ pub(crate) fn spin_hint() {
     std::hint::spin_loop();
 }
 
+/// Does nothing for so many pauses.
+#[inline]
+pub(crate) fn pause(pauses: u32) {
+    (0..pauses).for_each(|_| spin_hint());
+}
+
 /// An atomic of the core library under the seam's own name, so that the lint can tell who goes around the seam.
 macro_rules! atomic {
     ($name:ident, $int:ty) => {

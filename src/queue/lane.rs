@@ -46,6 +46,7 @@ use crate::{
         claim::{Bed, Claim, Fate, NotClaimed, claimant, is_ours},
         ends::Landing,
         frame::HEADER,
+        pace::Pace,
     },
     region::{Handle, Region, Shareable, SharedBytes},
     sync::{OwnerWord, Patience},
@@ -142,6 +143,7 @@ pub(crate) struct Side<const SENDS: bool> {
     /// Our place, and the last of theirs that we saw.
     own: Place,
     other: Place,
+    pace: Pace,
     calm: u32,
 }
 
@@ -174,6 +176,7 @@ impl<const SENDS: bool> Side<SENDS> {
             identity: NOBODY,
             own: Place::default(),
             other: Place::default(),
+            pace: Pace::new(),
             calm: 0,
         }
     }
@@ -211,11 +214,6 @@ impl<const SENDS: bool> Side<SENDS> {
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         is_ours(self.identity)
-    }
-
-    /// Whether somebody has it.
-    fn is_claimed(&self) -> bool {
-        !self.mine().claim.state().is_free()
     }
 
     /// Sees to it that the end is the calling thread's.
@@ -308,15 +306,14 @@ impl<const SENDS: bool> Side<SENDS> {
     /// The units between head and tail, as we know them.
     #[inline]
     fn used(&self) -> u32 {
-        let (tail, head) = if SENDS { (self.own, self.other) } else { (self.other, self.own) };
-        self.layout.between(head.position, tail.position)
+        let [from, to] = if SENDS { [self.other, self.own] } else { [self.own, self.other] };
+        self.layout.between(from.position, to.position)
     }
 
     /// L3.
     #[inline]
     fn judge_places(&self) -> Result<(), Hindrance> {
-        let highest = self.own.position.max(self.other.position);
-        let used = self.used();
+        let (highest, used) = (self.own.position.max(self.other.position), self.used());
         if highest < 2 * self.layout.capacity && used <= self.layout.capacity {
             return Ok(());
         }
@@ -327,17 +324,16 @@ impl<const SENDS: bool> Side<SENDS> {
     /// L3: where records have one length, a place that we go on from must be the begin of one.
     fn judge_begin(&self) -> Result<(), Hindrance> {
         let (place, record) = (self.own.position, self.layout.record);
-        if place.is_multiple_of(record) {
-            return Ok(());
-        }
-        let bytes = |units: u32| HEADER * units as usize;
-        Err(Hindrance::Damaged { found: bytes(place), limit: bytes(place - place % record) })
+        let [found, limit] = [place, place - place % record].map(|units| HEADER * units as usize);
+        if found == limit { Ok(()) } else { Err(Hindrance::Damaged { found, limit }) }
     }
 
     /// Looks where the other end is; whether it has moved.
     #[inline]
     fn look(&mut self) -> Result<bool, Hindrance> {
+        self.pace.wait();
         let place = self.theirs().place();
+        self.pace.learn(place.count.wrapping_sub(self.other.count));
         if place == self.other {
             return Ok(false);
         }
@@ -446,7 +442,8 @@ impl<const SENDS: bool> Side<SENDS> {
         let Side { layout, fences, trusts, forks, identity, own, other, calm, .. } = *self;
         let (lane, bytes) = (self.lane.clone(), self.bytes.clone());
         let copied = OnceLock::new();
-        Side { lane, bytes, layout, fences, trusts, forks, copied, identity, own, other, calm }
+        let pace = Pace::new();
+        Side { lane, bytes, layout, fences, trusts, forks, copied, identity, own, other, pace, calm }
     }
 
     /// Starts counts and positions elsewhere, for tests of wrapping. Both ends are told.

@@ -13,6 +13,7 @@
 //! | `head.places`     | where the oldest record begins            | consumer, before the commit          |
 //! | `tail.known`      | a `head` place that was true              | producer                             |
 //! | `head.known`      | a `tail` count that was true, as a place  | consumer                             |
+//! | `*.pace`          | when to look at the other end (`pace.rs`) | the end itself                       |
 //! | the buffer        | records                                   | producer, beyond the last commit     |
 //!
 //! A record is a header of 8 bytes and the payload, padded to 8 (`frame.rs`). It goes on at the start of the buffer
@@ -43,6 +44,7 @@ use crate::{
     queue::{
         doorbell::{COUNT_MASK, Closed, Doorbell, MAX_COMMIT, Reading},
         frame::{HEADER, header, payload_len, units},
+        pace::Pace,
     },
 };
 
@@ -78,7 +80,8 @@ pub(crate) struct End {
     places: [AtomicU64; 2],
     _shared: [u64; 5],
     known: AtomicU64,
-    _private: [u64; 7],
+    pace: Pace,
+    _private: [u64; 5],
 }
 
 #[cfg(not(loom))]
@@ -92,7 +95,8 @@ impl End {
             places: [AtomicU64::new(first.pack()), AtomicU64::new(Place::NOWHERE.pack())],
             _shared: [0; 5],
             known: AtomicU64::new(first.pack()),
-            _private: [0; 7],
+            pace: Pace::new(),
+            _private: [0; 5],
         }
     }
 
@@ -374,9 +378,13 @@ impl Ring<'_> {
 
     /// The room there is, and what the head showed when that was found.
     fn look_for_room(&self, tail: Place) -> Result<(Reading, Extent), Damage> {
+        self.tail.pace.wait();
         let (reading, head) = self.look_at(self.head)?;
         self.used(head, tail)?;
+        // ORDERING: Relaxed, as in `known_room`.
+        let known = Place::unpack(self.tail.known.load(Relaxed));
         self.tail.known.store(head.pack(), Relaxed);
+        self.tail.pace.learn(head.count.wrapping_sub(known.count) & COUNT_MASK);
         Ok((reading, self.room_between(tail, head)))
     }
 
@@ -418,12 +426,15 @@ impl Ring<'_> {
         if records >= enough {
             return Ok(records);
         }
+        self.head.pace.wait();
         let reading = self.tail.bell.read();
-        if reading.count() == place.count {
+        let found = reading.count().wrapping_sub(place.count) & COUNT_MASK;
+        self.head.pace.learn(found.wrapping_sub(records));
+        if found == 0 {
             return Err(reading);
         }
         self.head.known.store(Place { count: reading.count(), position: 0 }.pack(), Relaxed);
-        Ok(reading.count().wrapping_sub(place.count) & COUNT_MASK)
+        Ok(found)
     }
 
     /// The length of the record at `position`.

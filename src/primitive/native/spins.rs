@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 
-use super::{Deadline, SPINS, spin_hint};
+use super::{Deadline, SPINS, pause, spin_hint};
 
 /// The longest look, in turns.
 const LONG: u32 = 2_000;
@@ -152,7 +152,7 @@ impl Backoff {
             self.left = 0;
             return false;
         }
-        (0..pauses).for_each(|_| spin_hint());
+        pause(pauses);
         self.left -= pauses;
         self.pauses = (2 * pauses).min(Backoff::MOST);
         true

@@ -20,7 +20,7 @@ portable!(Layout { capacity, record, header, most });
 
 impl<const SENDS: bool> Portable for Side<SENDS> {
     fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
-        if self.is_claimed() {
+        if !self.mine().claim.state().is_free() {
             return Err(HandleError::Bound { what: "the end of the channel is in use" });
         }
         let _ = self.copied.set(());
