@@ -1,0 +1,154 @@
+//! The store: a memfd in which a slot has a stretch for what is too long for its plate, and another for its result.
+//!
+//! It is as long as it can ever be and has pages only where something was written. Whoever has a slot may write its
+//! stretches. Up to some length that goes by a *window*, a mapping that each process makes for itself of the first
+//! slots, which are the ones that are used most; the rest by system calls, as all did that cannot be mapped.
+//!
+//! A machine without memory is an error and no signal: before the first byte is written through a window, the kernel
+//! is asked for its pages, and says so if there are none. They stay until the parent gives a stretch back, which it
+//! counts in the slot's `forgotten`: then they are asked for again. Source: madvise(2), MADV_POPULATE_WRITE.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    ptr::NonNull,
+    sync::OnceLock,
+};
+
+use memmap2::MmapRaw;
+
+use crate::{
+    error::HandleError,
+    os::map,
+    pool::site::Side,
+    primitive::{AtomicU64, Buffer, Relaxed},
+    region::{Packer, Portable, Unpacker},
+};
+
+/// Bytes of the store for each argument and each result.
+const STRETCH: u64 = 1 << 36;
+
+/// Bytes of a stretch that its window shows, and how many slots have windows.
+const WINDOW: usize = 4 << 20;
+const WINDOWED: usize = 64;
+
+/// The first bytes of a stretch as memory of this process.
+struct Window {
+    buffer: Buffer,
+    /// How many of its bytes have pages, and for which `forgotten`: in the lower half and the upper.
+    known: AtomicU64,
+    map: MmapRaw,
+}
+
+// SAFETY: a range of shared memory and its mapping; who has the slot touches it, and nobody else: see `board.rs`.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    fn new(file: &File, begin: u64) -> io::Result<Window> {
+        let map = map::map_part(file, begin, WINDOW)?;
+        let base = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the mapping is that long, aligned to a page, and kept in the same value.
+        let buffer = unsafe { Buffer::new(base, WINDOW) };
+        Ok(Window { buffer, known: AtomicU64::new(0), map })
+    }
+
+    /// Whether there are pages for so many bytes; `forgotten` is the slot's.
+    fn has_pages(&self, len: usize, forgotten: u64) -> bool {
+        // ORDERING: Relaxed, of this process alone, whose threads hand over the slot by a mutex.
+        let known = self.known.load(Relaxed);
+        let generation = forgotten << 32;
+        if known >= generation + len as u64 && known >> 32 == generation >> 32 {
+            return true;
+        }
+        let has = map::populate(&self.map, len).is_ok();
+        if has {
+            self.known.store(generation + len as u64, Relaxed);
+        }
+        has
+    }
+}
+
+/// See the module.
+pub(super) struct Store {
+    file: File,
+    stretch: u64,
+    windows: Box<[OnceLock<Option<Window>>]>,
+}
+
+impl Store {
+    pub(super) fn new(slots: usize) -> io::Result<Store> {
+        // A limit on the length of files holds for this one, and would be told by a signal.
+        let stretches = 2 * (slots as u64 + 1);
+        let stretch = STRETCH.min(map::longest_file()? / stretches) & !4095;
+        let file = File::from(map::growing_memfd(c"pshared-pool")?);
+        file.set_len(stretch * stretches)?;
+        Ok(Store::of(file, stretch))
+    }
+
+    fn of(file: File, stretch: u64) -> Store {
+        Store { file, stretch, windows: (0..2 * WINDOWED).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The same, by another descriptor.
+    pub(super) fn try_clone(&self) -> io::Result<Store> {
+        Ok(Store::of(self.file.try_clone()?, self.stretch))
+    }
+
+    fn begin(&self, side: Side, slot: usize) -> u64 {
+        self.stretch * (2 * slot as u64 + side as u64)
+    }
+
+    /// The window of a stretch, if it shows so many bytes.
+    fn window(&self, side: Side, slot: usize, len: usize) -> Option<&Window> {
+        let place = self.windows.get(2 * slot + side as usize);
+        let place = place.filter(|_| len <= WINDOW && self.stretch >= WINDOW as u64)?;
+        // What could not be mapped once is not tried again.
+        place.get_or_init(|| Window::new(&self.file, self.begin(side, slot)).ok()).as_ref()
+    }
+
+    /// Writes to a stretch of the caller's, which was given back so many times.
+    pub(super) fn write(&self, side: Side, slot: usize, bytes: &[u8], forgotten: u64) -> io::Result<()> {
+        if bytes.len() as u64 > self.stretch {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let window = self.window(side, slot, bytes.len());
+        if let Some(window) = window.filter(|window| window.has_pages(bytes.len(), forgotten)) {
+            window.buffer.write(0, bytes);
+            return Ok(());
+        }
+        self.file.write_all_at(bytes, self.begin(side, slot))
+    }
+
+    /// What was written, if it is to be seen through a window.
+    pub(super) fn view(&self, side: Side, slot: usize, len: usize) -> Option<&Buffer> {
+        Some(&self.window(side, slot, len)?.buffer)
+    }
+
+    pub(super) fn read(&self, side: Side, slot: usize, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, self.begin(side, slot))
+    }
+
+    /// Gives the memory of a slot's stretch back.
+    pub(super) fn forget(&self, side: Side, slot: usize) {
+        // What cannot be given back now is written over by the next, or goes with the pool.
+        let _ = map::punch(&self.file, self.begin(side, slot), self.stretch);
+    }
+}
+
+impl Portable for Store {
+    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
+        packer.file(self.file.as_fd())?;
+        packer.number(self.stretch)
+    }
+
+    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Store, HandleError> {
+        let file: OwnedFd = unpacker.file()?;
+        Ok(Store::of(file.into(), unpacker.number()?))
+    }
+}
