@@ -152,7 +152,8 @@ impl PoolBuilder {
         self
     }
 
-    /// A worker that has more than so many bytes resident after a task is replaced. It is looked up after each task.
+    /// A worker that has more than so many bytes of its own resident after a task is replaced: what it shares with
+    /// others is not counted. It is looked up after each task.
     pub fn max_memory(mut self, bytes: u64) -> PoolBuilder {
         self.rules.max_memory = Some(bytes);
         self

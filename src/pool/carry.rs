@@ -142,7 +142,7 @@ pub(super) fn from_own_bytes<T: Carried>(bytes: &mut Vec<u8>) -> Result<T, Codec
     value.ok_or(CodecError::length(0, 0))
 }
 
-/// The value whose first `len` bytes in shared memory these are, which the caller may read. `None` if it is no vector of
+/// The value that the first `len` bytes of `buffer` are, which the caller may read. `None` if its type is no vector of
 /// numbers.
 pub(super) fn from_buffer<T: Carried>(buffer: &Buffer, len: usize) -> Option<Result<T, CodecError>> {
     fn fill<N: Number>(place: &mut dyn Any, buffer: &Buffer, len: usize) -> Option<Result<(), CodecError>> {

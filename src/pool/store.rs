@@ -152,3 +152,67 @@ impl Portable for Store {
         Ok(Store::of(file.into(), unpacker.number()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(store: &Store, side: Side, slot: usize, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        store.read(side, slot, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn seen(store: &Store, side: Side, slot: usize, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        store.view(side, slot, len).unwrap().read_onto(0, &mut bytes, len).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_window_shows_what_the_file_has() {
+        let store = Store::new(4).unwrap();
+        let other = store.try_clone().unwrap();
+        for (slot, side, byte) in [(0, Side::Argument, 1), (0, Side::Result, 2), (3, Side::Argument, 3)] {
+            store.write(side, slot, &[byte; 5000], 0).unwrap();
+            assert_eq!(seen(&other, side, slot, 5000), [byte; 5000]);
+            assert_eq!(read(&other, side, slot, 5000), [byte; 5000]);
+        }
+        assert_eq!(seen(&store, Side::Argument, 0, 5000), [1; 5000]);
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_far_goes_by_the_file() {
+        let store = Store::new(2 * WINDOWED).unwrap();
+        let long = vec![7; WINDOW + 1];
+        store.write(Side::Argument, 0, &long, 0).unwrap();
+        assert!(store.view(Side::Argument, 0, long.len()).is_none());
+        assert_eq!(read(&store, Side::Argument, 0, long.len()), long);
+        store.write(Side::Result, WINDOWED, &[8; 100], 0).unwrap();
+        assert!(store.view(Side::Result, WINDOWED, 100).is_none());
+        assert_eq!(read(&store, Side::Result, WINDOWED, 100), [8; 100]);
+        let too_long = Store { stretch: 4096, ..store }.write(Side::Argument, 0, &long, 0);
+        assert_eq!(too_long.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn pages_that_were_given_back_are_asked_for_again() {
+        let blocks = |store: &Store| {
+            use std::os::linux::fs::MetadataExt;
+            store.file.metadata().unwrap().st_blocks()
+        };
+        let store = Store::new(4).unwrap();
+        assert_eq!(blocks(&store), 0);
+        let window = store.window(Side::Argument, 1, 10_000).unwrap();
+        assert!(window.has_pages(10_000, 0));
+        let some = blocks(&store);
+        assert!(some > 0);
+        store.forget(Side::Argument, 1);
+        assert_eq!(blocks(&store), 0);
+        // It is known to have them, until it is told.
+        assert!(window.has_pages(10_000, 0));
+        assert_eq!(blocks(&store), 0);
+        assert!(window.has_pages(10_000, 1));
+        assert_eq!(blocks(&store), some);
+    }
+}
