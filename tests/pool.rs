@@ -287,8 +287,9 @@ fn a_map_leaves_places_for_others() {
 
 fn long_values_come_as_they_were_when_memory_was_given_back() {
     let pool = pool(2);
-    let more = |mut bytes: Vec<u8>| {
-        bytes.fill(bytes[bytes.len() / 2] + 1);
+    let more = |mut bytes: Vec<u8>| -> Vec<u8> {
+        let byte = bytes[bytes.len() / 2] + 1;
+        bytes.fill(byte);
         bytes
     };
     let lens = [5_000, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 9 << 20, 100_000];
