@@ -113,6 +113,11 @@ pub(crate) fn longest_file() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_FSIZE)?.0.min(i64::MAX as u64))
 }
 
+/// Whether this process may have only so much mapped.
+pub(crate) fn addresses_are_limited() -> io::Result<bool> {
+    Ok(getrlimit(Resource::RLIMIT_AS)?.0 != libc::RLIM_INFINITY)
+}
+
 /// Gives the pages of a range back: it reads as zeroes from now on.
 pub(crate) fn punch(file: &File, start: u64, length: u64) -> io::Result<()> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;

@@ -1,8 +1,9 @@
 //! The store: a memfd in which a slot has a stretch for what is too long for its plate, and another for its result.
 //!
 //! It is as long as it can ever be and has pages only where something was written. Whoever has a slot may write its
-//! stretches. Up to some length that goes by a *window*, a mapping that each process makes for itself of the first
-//! slots, which are the ones that are used most; the rest by system calls, as all did that cannot be mapped.
+//! stretches. Up to some length that goes by a *window*, a mapping that each process makes for itself of the slots
+//! that it has to do with, up to some number; the rest goes by system calls, as does all of a process whose address
+//! space is limited: that is for its tasks.
 //!
 //! A machine without memory is an error and no signal: before the first byte is written through a window, the kernel
 //! is asked for its pages, and says so if there are none. They stay until the parent gives a stretch back, which it
@@ -25,16 +26,20 @@ use crate::{
     error::HandleError,
     os::map,
     pool::site::Side,
-    primitive::{AtomicU64, Buffer, Relaxed},
+    primitive::{AtomicU32, AtomicU64, Buffer, Relaxed},
     region::{Packer, Portable, Unpacker},
 };
 
 /// Bytes of the store for each argument and each result.
 const STRETCH: u64 = 1 << 36;
 
-/// Bytes of a stretch that its window shows, and how many slots have windows.
+/// Bytes of a stretch that its window shows, and how many windows a process has at most.
 const WINDOW: usize = 4 << 20;
-const WINDOWED: usize = 64;
+const WINDOWS: u32 = 256;
+
+/// Stretches whose windows stand together.
+const GROUP: usize = 64;
+type Group = [OnceLock<Option<Window>>; GROUP];
 
 /// The first bytes of a stretch as memory of this process.
 struct Window {
@@ -51,6 +56,9 @@ unsafe impl Sync for Window {}
 
 impl Window {
     fn new(file: &File, begin: u64) -> io::Result<Window> {
+        if map::addresses_are_limited()? {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let map = map::map_part(file, begin, WINDOW)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: the mapping is that long, aligned to a page, and kept in the same value.
@@ -78,7 +86,9 @@ impl Window {
 pub(super) struct Store {
     file: File,
     stretch: u64,
-    windows: Box<[OnceLock<Option<Window>>]>,
+    windows: Box<[OnceLock<Box<Group>>]>,
+    /// How many were made.
+    made: AtomicU32,
 }
 
 impl Store {
@@ -88,16 +98,17 @@ impl Store {
         let stretch = STRETCH.min(map::longest_file()? / stretches) & !4095;
         let file = File::from(map::growing_memfd(c"pshared-pool")?);
         file.set_len(stretch * stretches)?;
-        Ok(Store::of(file, stretch))
+        Ok(Store::of(file, stretch, stretches as usize))
     }
 
-    fn of(file: File, stretch: u64) -> Store {
-        Store { file, stretch, windows: (0..2 * WINDOWED).map(|_| OnceLock::new()).collect() }
+    fn of(file: File, stretch: u64, stretches: usize) -> Store {
+        let groups = (0..stretches.div_ceil(GROUP)).map(|_| OnceLock::new());
+        Store { file, stretch, windows: groups.collect(), made: AtomicU32::new(0) }
     }
 
     /// The same, by another descriptor.
     pub(super) fn try_clone(&self) -> io::Result<Store> {
-        Ok(Store::of(self.file.try_clone()?, self.stretch))
+        Ok(Store::of(self.file.try_clone()?, self.stretch, self.windows.len() * GROUP))
     }
 
     fn begin(&self, side: Side, slot: usize) -> u64 {
@@ -106,10 +117,17 @@ impl Store {
 
     /// The window of a stretch, if it shows so many bytes.
     fn window(&self, side: Side, slot: usize, len: usize) -> Option<&Window> {
-        let place = self.windows.get(2 * slot + side as usize);
-        let place = place.filter(|_| len <= WINDOW && self.stretch >= WINDOW as u64)?;
+        let place = 2 * slot + side as usize;
+        let group = self.windows.get(place / GROUP);
+        let group = group.filter(|_| len <= WINDOW && self.stretch >= WINDOW as u64)?;
+        let place = &group.get_or_init(|| Box::new([const { OnceLock::new() }; GROUP]))[place % GROUP];
         // What could not be mapped once is not tried again.
-        place.get_or_init(|| Window::new(&self.file, self.begin(side, slot)).ok()).as_ref()
+        let make = || {
+            // ORDERING: Relaxed, a count.
+            let is_one_too_many = self.made.fetch_add(1, Relaxed) >= WINDOWS;
+            (!is_one_too_many).then(|| Window::new(&self.file, self.begin(side, slot)).ok()).flatten()
+        };
+        place.get_or_init(make).as_ref()
     }
 
     /// Writes to a stretch of the caller's, which was given back so many times.
@@ -144,12 +162,14 @@ impl Store {
 impl Portable for Store {
     fn pack(&self, packer: &mut Packer<'_>) -> Result<(), HandleError> {
         packer.file(self.file.as_fd())?;
-        packer.number(self.stretch)
+        packer.number(self.stretch)?;
+        packer.number((self.windows.len() * GROUP) as u64)
     }
 
     fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Store, HandleError> {
         let file: OwnedFd = unpacker.file()?;
-        Ok(Store::of(file.into(), unpacker.number()?))
+        let stretch = unpacker.number()?;
+        Ok(Store::of(file.into(), stretch, unpacker.size()?))
     }
 }
 
@@ -183,14 +203,19 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_too_far_goes_by_the_file() {
-        let store = Store::new(2 * WINDOWED).unwrap();
+        let store = Store::new(200).unwrap();
         let long = vec![7; WINDOW + 1];
         store.write(Side::Argument, 0, &long, 0).unwrap();
         assert!(store.view(Side::Argument, 0, long.len()).is_none());
         assert_eq!(read(&store, Side::Argument, 0, long.len()), long);
-        store.write(Side::Result, WINDOWED, &[8; 100], 0).unwrap();
-        assert!(store.view(Side::Result, WINDOWED, 100).is_none());
-        assert_eq!(read(&store, Side::Result, WINDOWED, 100), [8; 100]);
+        // All windows but one are for others, and then none is left.
+        (0..WINDOWS as usize / 2).for_each(|slot| _ = store.window(Side::Argument, slot, 1));
+        (0..WINDOWS as usize / 2 - 1).for_each(|slot| _ = store.window(Side::Result, slot, 1));
+        for (slot, has_one) in [(190, true), (191, false)] {
+            store.write(Side::Result, slot, &[8; 100], 0).unwrap();
+            assert_eq!(store.view(Side::Result, slot, 100).is_some(), has_one);
+            assert_eq!(read(&store, Side::Result, slot, 100), [8; 100]);
+        }
         let too_long = Store { stretch: 4096, ..store }.write(Side::Argument, 0, &long, 0);
         assert_eq!(too_long.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }

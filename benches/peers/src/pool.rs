@@ -46,7 +46,7 @@ fn items(mut map: impl FnMut() -> Vec<u64>) -> f64 {
     let (begun, mut figures) = (Instant::now(), Vec::new());
     while figures.len() < 3 || begun.elapsed() < effort() {
         let start = Instant::now();
-        let values = map();
+        let values = black_box(map());
         figures.push(start.elapsed().as_secs_f64() * 1e9 / ITEMS as f64);
         assert_eq!((values.len() as u64, values[999]), (ITEMS, square(999)));
     }
