@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         what_cannot_be_sent_is_an_error,
         a_panic_is_told_with_its_place,
         more_tasks_than_places_go_through,
+        a_map_leaves_places_for_others,
+        long_values_come_as_they_were_when_memory_was_given_back,
         try_apply_never_waits,
         a_value_that_nobody_asks_for_is_in_nobodys_way,
         get_with_a_limit_lets_the_task_go_on,
@@ -262,6 +264,51 @@ fn more_tasks_than_places_go_through() {
     let results: Vec<_> = (0..500).map(|n| pool.apply_async(square, n).unwrap()).collect();
     for (n, result) in results.into_iter().enumerate() {
         assert_eq!(result.get(), Ok(square(n as u64)));
+    }
+}
+
+fn a_map_leaves_places_for_others() {
+    let pool = Pool::builder().workers(2).bound(4).build().unwrap();
+    let by_one = NonZeroUsize::MIN;
+    let squares: Vec<u64> = (0..5000).map(square).collect();
+    thread::scope(|scope| {
+        let maps: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| pool.map_chunked(square, 0..5000, by_one).unwrap())).collect();
+        for n in 0..500 {
+            assert_eq!(pool.apply(square, n), Ok(square(n)));
+        }
+        maps.into_iter().for_each(|map| assert_eq!(map.join().unwrap(), squares));
+    });
+    // An input that needs the pool itself.
+    let fourth = pool.map_chunked(square, (0..200).map(|n| pool.apply(square, n).unwrap()), by_one);
+    assert_eq!(fourth.unwrap(), (0..200).map(|n| square(square(n))).collect::<Vec<_>>());
+    assert_eq!(pool.stats().done, 3 * 5000 + 500 + 2 * 200);
+}
+
+fn long_values_come_as_they_were_when_memory_was_given_back() {
+    let pool = pool(2);
+    let more = |mut bytes: Vec<u8>| -> Vec<u8> {
+        let byte = bytes[bytes.len() / 2] + 1;
+        bytes.fill(byte);
+        bytes
+    };
+    let lens = [5_000, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 9 << 20, 100_000];
+    for round in 0..3 {
+        // Together they have more than a pool keeps.
+        let given = |n: usize| vec![(16 * round + n) as u8; lens[(n + round) % lens.len()]];
+        let results: Vec<_> = (0..12).map(|n| pool.apply_async(more, given(n)).unwrap()).collect();
+        for (n, result) in results.into_iter().enumerate() {
+            assert!(result.get().unwrap() == more(given(n)), "round {round}, {n}");
+        }
+        // A killed worker's, too.
+        let killed = pool.apply(
+            |bytes: Vec<u8>| -> Vec<u8> {
+                raise(Signal::SIGKILL).unwrap();
+                bytes
+            },
+            given(round),
+        );
+        assert!(matches!(killed, Err(TaskError::WorkerDied { .. })), "{killed:?}");
     }
 }
 

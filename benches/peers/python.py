@@ -286,10 +286,41 @@ def start(method):
     return statistics.median(chunks)
 
 
+def square(number):
+    return number * number
+
+
+def same(argument):
+    return argument
+
+
+def pool(what, length=None):
+    with mp.Pool(2) as workers:
+        workers.map(square, range(1000), 1)
+        if what == "map":
+            items, figures = 20_000 if length == "1" else 1_000_000, []
+            size = 1 if length == "1" else None
+            while len(figures) < 3:
+                begun = time.perf_counter_ns()
+                values = workers.map(square, range(items), size)
+                figures.append((time.perf_counter_ns() - begun) / items)
+                assert values[999] == 999 * 999
+            return statistics.median(figures)
+        function, argument = (same, bytes(1 << 20)) if what == "large" else (square, 7)
+
+        def once():
+            workers.apply_async(function, (argument,)).get()
+
+        end, chunks = time.monotonic() + EFFORT, []
+        while len(chunks) < 3 or time.monotonic() < end:
+            chunks.append(chunk(once, 16))
+        return statistics.median(chunks)
+
+
 SUBJECTS = {
     "lock": lock, "semaphore": semaphore, "semaphores": semaphores, "event": event, "condition": condition,
     "trips": round_trips, "stream": stream, "crowd": crowd, "value": value, "array": array, "region": region,
-    "start": start,
+    "start": start, "pool": pool,
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ use std::{
     path::Path,
 };
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::{
     errno::Errno,
     fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl},
@@ -113,10 +113,25 @@ pub(crate) fn longest_file() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_FSIZE)?.0.min(i64::MAX as u64))
 }
 
+/// Whether this process may have only so much mapped.
+pub(crate) fn addresses_are_limited() -> io::Result<bool> {
+    Ok(getrlimit(Resource::RLIMIT_AS)?.0 != libc::RLIM_INFINITY)
+}
+
 /// Gives the pages of a range back: it reads as zeroes from now on.
 pub(crate) fn punch(file: &File, start: u64, length: u64) -> io::Result<()> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     Ok(fallocate(file, flags, start as libc::off_t, length as libc::off_t)?)
+}
+
+/// Maps `size` bytes of `file` from `start` on, readable, writable and shared.
+pub(crate) fn map_part(file: &File, start: u64, size: usize) -> io::Result<MmapRaw> {
+    MmapOptions::new().offset(start).len(size).map_raw(file.as_raw_fd())
+}
+
+/// Has pages for the first `size` bytes, which are the caller's to write; an error if there is no memory for them.
+pub(crate) fn populate(map: &MmapRaw, size: usize) -> io::Result<()> {
+    map.advise_range(Advice::PopulateWrite, 0, size.min(map.len()))
 }
 
 /// Maps the first `size` bytes of `fd`, readable, writable and shared.

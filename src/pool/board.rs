@@ -18,6 +18,7 @@
 //! | `states[slot]`  | a [`Word`]: READY, TAKEN by a worker, or how it was settled; flags | parent, worker, supervisor  |
 //! | `functions`, `arguments`, `lengths` | what is to be done with what               | the parent, before READY    |
 //! | `results`, `result_lengths` | what came of it                                        | the taker; if it is dead, the supervisor |
+//! | `forgotten`     | how often the slot's part of the store was given back: see `store.rs` | the parent, before READY |
 //! | `queue`         | which slot each of the last positions is, in the order in which tasks were given | the parent, before `tail` |
 //! | `tail`          | how many positions were published                                  | the parent                  |
 //! | `used`          | no slot from here on was ever published                            | the parent, before `tail`   |
@@ -135,6 +136,8 @@ pub(super) struct Board {
     pub(super) lengths: Column,
     pub(super) results: Column,
     pub(super) result_lengths: Column,
+    /// How often its stretches of the store were given back.
+    pub(super) forgotten: Column,
     /// Of a task with limits: its whole time from the start, its time until the warning, and when it is too late, all
     /// in nanoseconds; 0 is never.
     hard: Column,
@@ -156,6 +159,7 @@ portable!(Board {
     lengths,
     results,
     result_lengths,
+    forgotten,
     hard,
     soft,
     latest,
@@ -167,7 +171,7 @@ portable!(Board {
 impl Board {
     /// What it takes of a region.
     pub(super) fn footprint(slots: usize, desks: usize, plate: usize) -> usize {
-        let columns = 10 * (slots.next_multiple_of(LINE) * 8 + 128);
+        let columns = 11 * (slots.next_multiple_of(LINE) * 8 + 128);
         size_of::<Hall>() + desks * size_of::<Desk>() + columns + 2 * slots * plate + 2048
     }
 
@@ -206,6 +210,7 @@ impl Board {
             lengths: column()?,
             results: column()?,
             result_lengths: column()?,
+            forgotten: column()?,
             hard: column()?,
             soft: column()?,
             latest: column()?,

@@ -19,9 +19,11 @@ use crate::{
         call,
         error::PoolError,
         keeper::Keeper,
+        limits::TaskLimits,
         pool::Pool,
-        site::{Site, Store},
-        table::{Inner, TaskLimits},
+        site::Site,
+        store::Store,
+        table::Inner,
         worker::{Initializer, Rules},
     },
     primitive::Relaxed,
@@ -150,7 +152,8 @@ impl PoolBuilder {
         self
     }
 
-    /// A worker that has more than so many bytes resident after a task is replaced. It is looked up after each task.
+    /// A worker that has more than so many bytes of its own resident after a task is replaced: what it shares with
+    /// others is not counted. It is looked up after each task.
     pub fn max_memory(mut self, bytes: u64) -> PoolBuilder {
         self.rules.max_memory = Some(bytes);
         self

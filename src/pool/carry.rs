@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CodecError,
+    primitive::Buffer,
     queue::{Codec, Serde},
 };
 
@@ -139,6 +140,37 @@ pub(super) fn from_own_bytes<T: Carried>(bytes: &mut Vec<u8>) -> Result<T, Codec
         None => return from_bytes(bytes),
     }
     value.ok_or(CodecError::length(0, 0))
+}
+
+/// The value that the first `len` bytes of `buffer` are, which the caller may read. `None` if its type is no vector of
+/// numbers.
+pub(super) fn from_buffer<T: Carried>(buffer: &Buffer, len: usize) -> Option<Result<T, CodecError>> {
+    fn fill<N: Number>(place: &mut dyn Any, buffer: &Buffer, len: usize) -> Option<Result<(), CodecError>> {
+        let place = place.downcast_mut::<Option<Vec<N>>>()?;
+        let (whole, rest) = (len / size_of::<N>(), len % size_of::<N>());
+        if rest != 0 {
+            return Some(Err(CodecError::length((whole + 1) * size_of::<N>(), len)));
+        }
+        let mut numbers = Vec::new();
+        buffer.read_onto(0, &mut numbers, whole)?;
+        *place = Some(numbers);
+        Some(Ok(()))
+    }
+    let mut value: Option<T> = None;
+    let any: &mut dyn Any = &mut value;
+    let filled = fill::<u8>(any, buffer, len)
+        .or_else(|| fill::<u64>(any, buffer, len))
+        .or_else(|| fill::<f64>(any, buffer, len))
+        .or_else(|| fill::<u32>(any, buffer, len))
+        .or_else(|| fill::<f32>(any, buffer, len))
+        .or_else(|| fill::<i64>(any, buffer, len))
+        .or_else(|| fill::<i32>(any, buffer, len))
+        .or_else(|| fill::<usize>(any, buffer, len))
+        .or_else(|| fill::<u16>(any, buffer, len))
+        .or_else(|| fill::<i8>(any, buffer, len))
+        .or_else(|| fill::<i16>(any, buffer, len))
+        .or_else(|| fill::<isize>(any, buffer, len))?;
+    Some(filled.and_then(|()| value.ok_or(CodecError::length(0, len))))
 }
 
 /// The way back.

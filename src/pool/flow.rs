@@ -41,7 +41,32 @@ struct Flight {
 /// What came home.
 pub(super) enum Landed<R> {
     One(Result<R, TaskError>),
+    /// A part all of which went well.
+    All(Vec<R>),
     Many(Vec<Result<R, TaskError>>),
+}
+
+impl<R> Landed<R> {
+    /// Puts values behind the others, and keeps the first error.
+    #[inline]
+    pub(super) fn sort(self, values: &mut Vec<R>, first: &mut Option<TaskError>) {
+        match self {
+            Landed::One(Ok(value)) => values.push(value),
+            Landed::One(Err(error)) => drop(first.get_or_insert(error)),
+            Landed::All(mut all) => values.append(&mut all),
+            Landed::Many(all) => all.into_iter().for_each(|one| Landed::One(one).sort(values, first)),
+        }
+    }
+
+    /// Puts them behind the others, values and errors.
+    #[inline]
+    pub(super) fn put_behind(self, results: &mut Vec<Result<R, TaskError>>) {
+        match self {
+            Landed::One(result) => results.push(result),
+            Landed::All(all) => results.extend(all.into_iter().map(Ok)),
+            Landed::Many(all) => results.extend(all),
+        }
+    }
 }
 
 /// See the module.
@@ -56,6 +81,8 @@ pub(super) struct Flow<'p, A, R> {
     refused: VecDeque<TaskError>,
     slots: Vec<usize>,
     free: Vec<usize>,
+    /// Slots that are to have the next tasks: nothing was left in them that takes memory.
+    idle: Vec<usize>,
     scratch: Vec<u8>,
     counts: [u64; 2],
     _types: PhantomData<fn(A) -> R>,
@@ -81,6 +108,7 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             refused: VecDeque::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            idle: Vec::new(),
             scratch: Vec::new(),
             counts: [0; 2],
             _types: PhantomData,
@@ -93,13 +121,7 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
         // In pieces of some size, so that a batch comes home before the next one goes.
         let batch = (self.most / 4).clamp(1, BATCH);
         while self.flights.len() + batch <= self.most || self.flights.is_empty() {
-            self.slots.clear();
-            let wait = if self.flights.is_empty() { Wait::Forever } else { Wait::No };
-            let first = match self.pool.reserve(self.function, batch, wait, &mut self.slots) {
-                Ok(first) => first,
-                Err(NoSlot::Full) => return Ok(true),
-                Err(NoSlot::Failed(error)) => return Err(error),
-            };
+            let Some(first) = self.have_slots(batch)? else { return Ok(true) };
             let put = catch_unwind(AssertUnwindSafe(|| self.load(first, next)));
             let used = put.as_ref().map_or_else(|_| self.loaded(first), |&used| used);
             if used < self.slots.len() {
@@ -113,6 +135,24 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             }
         }
         Ok(true)
+    }
+
+    /// Has slots for at most so many parts. Says the number of the first; `None` if it would have to wait although
+    /// parts are on their way.
+    fn have_slots(&mut self, batch: usize) -> Result<Option<u64>, TaskError> {
+        self.slots.clear();
+        if !self.idle.is_empty() {
+            let rest = self.idle.len().saturating_sub(batch);
+            // In the order in which they were used before: neighbours share lines.
+            self.slots.extend(self.idle.drain(..self.idle.len() - rest));
+            return self.pool.number(self.slots.len()).map(Some);
+        }
+        let wait = if self.flights.is_empty() { Wait::Forever } else { Wait::No };
+        match self.pool.reserve(self.function, batch, wait, &mut self.slots) {
+            Ok(first) => Ok(Some(first)),
+            Err(NoSlot::Full) => Ok(None),
+            Err(NoSlot::Failed(error)) => Err(error),
+        }
     }
 
     /// How many of the slots of a batch whose first task is `first` went before a panic.
@@ -193,7 +233,11 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             };
         };
         let (site, slot) = (&self.pool.site, slot as usize);
-        self.free.push(slot);
+        match word.state() == State::Done && word.result() != Form::Stored && word.argument() != Form::Stored
+        {
+            true => self.idle.push(slot),
+            false => self.free.push(slot),
+        }
         self.counts[usize::from(word.state() != State::Done)] += 1;
         if word.state() == State::Done
             && word.result() == Form::Cell
@@ -202,6 +246,13 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             return Landed::One(Ok(value));
         }
         let (cell, form) = (site.cell(Side::Result, slot), word.result());
+        if self.chunk > 1
+            && word.state() == State::Done
+            && let Ok(values) = site.get::<Vec<R>>(Side::Result, slot, form, &mut self.scratch)
+            && values.len() == items as usize
+        {
+            return Landed::All(values);
+        }
         let read = site.get_bytes(Side::Result, slot, form, &mut self.scratch);
         let read = read.map_err(|error| TaskError::Decode { reason: error.to_string() });
         let bytes = &mut self.scratch;
@@ -214,10 +265,35 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
         }
     }
 
-    /// Gives back the slots of what came home.
-    fn give_back(&mut self) {
+    /// Takes the oldest part home if it is settled, and is a value in a word.
+    #[inline]
+    fn land_cell(&mut self) -> Option<R> {
+        let slot = self.flights.front()?.slot as usize;
+        if slot == NOWHERE as usize {
+            return None;
+        }
+        let site = &self.pool.site;
+        let word = site.board.look(slot);
+        if word.state() != State::Done || word.result() != Form::Cell || word.argument() == Form::Stored {
+            return None;
+        }
+        let value = carry::from_cell(site.cell(Side::Result, slot))?;
+        self.flights.pop_front();
+        self.idle.push(slot);
+        self.counts[0] += 1;
+        Some(value)
+    }
+
+    /// Gives back the slots of what came home; keeps those that can be used again, if it `keeps` them and nobody waits.
+    fn give_back(&mut self, keeps: bool) {
         let [done, failed] = std::mem::take(&mut self.counts);
-        self.pool.release(self.free.drain(..), done, failed);
+        let others_wait = self.pool.count(done, failed);
+        if !keeps || others_wait {
+            self.free.append(&mut self.idle);
+        }
+        if !self.free.is_empty() {
+            self.pool.release(self.free.drain(..), 0, 0);
+        }
     }
 
     /// Waits for the part in that place; if it must sleep, until half of what is on its way is done.
@@ -249,18 +325,20 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             let batch = self.flights.len().min((self.most / 4).clamp(1, BATCH));
             self.sleep_on(batch.saturating_sub(1))?;
             for _ in 0..batch {
-                if let Some(landed) = self.land(None)? {
+                if let Some(value) = self.land_cell() {
+                    sink(Landed::One(Ok(value)));
+                } else if let Some(landed) = self.land(None)? {
                     sink(landed);
                 }
             }
-            self.give_back();
+            self.give_back(more);
         }
     }
 }
 
 impl<A, R> Drop for Flow<'_, A, R> {
     fn drop(&mut self) {
-        let done = self.free.drain(..);
+        let done = self.free.drain(..).chain(self.idle.drain(..));
         let [good, bad] = self.counts;
         if self.pool.is_ours() {
             self.pool.release(done, good, bad);
@@ -321,9 +399,10 @@ impl<'p, A: Carried, R: Carried, I: Iterator<Item = A>> Mapped<'p, A, R, I> {
                 return self.last.take().map(|error| Some(Err(error)));
             }
             let landed = if self.ordered { self.flow.land(deadline) } else { self.land_any(deadline) };
-            self.flow.give_back();
+            self.flow.give_back(false);
             match landed {
                 Ok(Some(Landed::One(value))) => return Some(Some(value)),
+                Ok(Some(Landed::All(values))) => self.home.extend(values.into_iter().map(Ok)),
                 Ok(Some(Landed::Many(values))) => self.home.extend(values),
                 Ok(None) => return Some(None),
                 Err(error) => {

@@ -400,7 +400,7 @@ impl<'a> Keeper<'a> {
         let mut bytes = (notice.len() as u64).to_le_bytes().to_vec();
         bytes.extend_from_slice(notice);
         // Without memory for the reason the pool fails without one.
-        let _ = self.site.store.write(Side::Result, board.slots(), &bytes);
+        let _ = self.site.store.write(Side::Result, board.slots(), &bytes, 0);
         board.order(Orders::Failed);
     }
 

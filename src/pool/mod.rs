@@ -8,11 +8,13 @@
 //! | `column`  | a word for each slot                                                     |
 //! | `word`    | the state of a slot as one value                                         |
 //! | `site`    | the board, and where the bytes of arguments and results lie              |
+//! | `store`   | the bytes of what is too long for a slot's own                           |
 //! | `carry`   | [`Carried`]: how values become bytes                                     |
 //! | `call`    | how a function comes to a worker                                         |
 //! | `keeper`  | the supervisor: starts workers, buries them, kills for limits            |
 //! | `worker`  | a worker's life                                                          |
 //! | `table`   | the parent's side: free slots, who waits for what                        |
+//! | `limits`  | [`TaskLimits`]                                                           |
 //! | `outcome` | what a settled slot says                                                 |
 //! | `flow`    | maps; [`Mapped`]: the iterators                                          |
 //! | `progress` | [`Progress`]: an iterator that moves a bar (feature `progress`)           |
@@ -47,6 +49,8 @@ mod flow;
 #[cfg(not(loom))]
 mod keeper;
 #[cfg(not(loom))]
+mod limits;
+#[cfg(not(loom))]
 mod outcome;
 // The module's namesake is its main type; the folder holds its parts.
 #[cfg(not(loom))]
@@ -61,6 +65,8 @@ mod site;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]
+mod store;
+#[cfg(not(loom))]
 mod table;
 #[cfg(not(loom))]
 mod worker;
@@ -74,6 +80,8 @@ pub use error::{GetTimeoutError, PoolError, PoolJoinError, TaskError, TryApplyEr
 #[cfg(not(loom))]
 pub use flow::Mapped;
 #[cfg(not(loom))]
+pub use limits::TaskLimits;
+#[cfg(not(loom))]
 pub use pool::Pool;
 #[cfg(all(not(loom), feature = "progress"))]
 pub use progress::Progress;
@@ -81,8 +89,6 @@ pub use progress::Progress;
 pub use result::AsyncResult;
 #[cfg(not(loom))]
 pub use stats::{PoolStats, WorkerStats};
-#[cfg(not(loom))]
-pub use table::TaskLimits;
 
 #[cfg(all(fuzzing, not(loom)))]
 #[doc(hidden)]

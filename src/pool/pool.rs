@@ -16,10 +16,11 @@ use crate::{
         carry::Carried,
         error::{PoolError, PoolJoinError, TaskError, TryApplyError},
         flow::{Flow, Landed, Mapped},
+        limits::TaskLimits,
         outcome::{decode, decode_many},
         result::{AsyncResult, Part, Whole},
         stats::PoolStats,
-        table::{Inner, NoSlot, Stage, TaskLimits, Wait},
+        table::{Inner, NoSlot, Stage, Wait},
     },
     primitive::{Deadline, Release},
 };
@@ -289,18 +290,8 @@ impl Pool {
     {
         let mut values = Vec::with_capacity(items.size_hint().0);
         let mut first = None;
-        let mut take = |value: Result<R, TaskError>| match value {
-            Ok(value) => values.push(value),
-            Err(error) => drop(first.get_or_insert(error)),
-        };
         let flow = Flow::<A, R>::new(&self.inner, function, chunk, usize::MAX);
-        flow.run(
-            || items.next(),
-            |landed| match landed {
-                Landed::One(value) => take(value),
-                Landed::Many(all) => all.into_iter().for_each(&mut take),
-            },
-        )?;
+        flow.run(|| items.next(), |landed| landed.sort(&mut values, &mut first))?;
         first.map_or(Ok(values), Err)
     }
 
@@ -345,13 +336,7 @@ impl Pool {
         let mut items = items.into_iter();
         let mut values = Vec::with_capacity(items.size_hint().0);
         let flow = Flow::<A, R>::new(&self.inner, function, chunk.get(), usize::MAX);
-        flow.run(
-            || items.next(),
-            |landed| match landed {
-                Landed::One(value) => values.push(value),
-                Landed::Many(all) => values.extend(all),
-            },
-        )?;
+        flow.run(|| items.next(), |landed| landed.put_behind(&mut values))?;
         Ok(values)
     }
 

@@ -1,37 +1,27 @@
 //! Where a pool's processes meet: the board, and the bytes of what does not fit into a word of it.
 //!
 //! A slot has a *plate* for its argument and one for its result, in the region; and beyond that two stretches of the
-//! *store*, a memfd that is as long as it need be and has pages only where something was written. So nothing has to be
-//! allocated, and nothing is left to be freed by anybody who dies: a slot's bytes are its own, whatever was in them.
-//!
-//! They are handed over with the slot: see `board.rs`. The store is read and written by system calls, so a machine
-//! without memory is an error and no signal.
+//! *store*: see `store.rs`. So nothing has to be allocated, and nothing is left to be freed by anybody who dies: a
+//! slot's bytes are its own, whatever was in them. They are handed over with the slot: see `board.rs`.
 
 use std::{
-    fs::File,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::fd::{AsFd, OwnedFd},
 };
 
 use crate::{
     error::CodecError,
-    os::map,
     pool::{
         board::Board,
         carry::{self, Carried},
         column::Column,
+        store::Store,
         word::{Form, Word},
     },
     primitive::Relaxed,
     process::Panic,
     region::{Packer, Portable, Unpacker, portable},
 };
-
-/// Bytes of the store for each argument and each result.
-const STRETCH: u64 = 1 << 36;
 
 /// An argument, or a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,53 +68,6 @@ pub(super) enum Failure {
     Decode(String),
 }
 
-/// See the module.
-pub(super) struct Store {
-    file: File,
-    stretch: u64,
-}
-
-impl Store {
-    pub(super) fn new(slots: usize) -> io::Result<Store> {
-        // A limit on the length of files holds for this one, and would be told by a signal.
-        let stretches = 2 * (slots as u64 + 1);
-        let stretch = STRETCH.min(map::longest_file()? / stretches) & !4095;
-        Ok(Store { file: File::from(map::growing_memfd(c"pshared-pool")?), stretch })
-    }
-
-    fn begin(&self, side: Side, slot: usize) -> u64 {
-        self.stretch * (2 * slot as u64 + side as u64)
-    }
-
-    pub(super) fn write(&self, side: Side, slot: usize, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() as u64 > self.stretch {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.file.write_all_at(bytes, self.begin(side, slot))
-    }
-
-    pub(super) fn read(&self, side: Side, slot: usize, bytes: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(bytes, self.begin(side, slot))
-    }
-
-    /// Gives the memory of a slot's stretch back.
-    pub(super) fn forget(&self, side: Side, slot: usize) {
-        // What cannot be given back now is written over by the next, or goes with the pool.
-        let _ = map::punch(&self.file, self.begin(side, slot), self.stretch);
-    }
-}
-
-impl Portable for Store {
-    fn pack(&self, packer: &mut Packer<'_>) -> Result<(), crate::error::HandleError> {
-        packer.file(self.file.as_fd())?;
-        packer.number(self.stretch)
-    }
-
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Store, crate::error::HandleError> {
-        Ok(Store { file: unpacker.file()?.into(), stretch: unpacker.number()? })
-    }
-}
-
 /// What all processes of a pool have.
 pub(super) struct Site {
     pub(super) board: Board,
@@ -153,8 +96,7 @@ portable!(Site);
 impl Site {
     /// The same, by other descriptors.
     pub(super) fn try_clone(&self) -> io::Result<Site> {
-        let store = Store { file: self.store.file.try_clone()?, stretch: self.store.stretch };
-        Ok(Site { board: self.board.clone(), store, kick: self.kick.try_clone()? })
+        Ok(Site { board: self.board.clone(), store: self.store.try_clone()?, kick: self.kick.try_clone()? })
     }
 
     /// Has the supervisor look at what is new. It looks anyway if the way is full.
@@ -191,7 +133,8 @@ impl Site {
             self.board.plates.buffer().write(self.plate(side, slot), bytes);
             Form::Plate
         } else {
-            self.store.write(side, slot, bytes)?;
+            // ORDERING: Relaxed, carried by the slot's state.
+            self.store.write(side, slot, bytes, self.board.forgotten.at(slot).load(Relaxed))?;
             Form::Stored
         };
         self.cells(side).1.at(slot).store(bytes.len() as u64, Relaxed);
@@ -212,8 +155,24 @@ impl Site {
         {
             return Ok(value);
         }
+        let len = self.cells(side).1.at(slot).load(Relaxed) as usize;
+        if form == Form::Stored
+            && let Some(view) = self.store.view(side, slot, len)
+            && let Some(value) = carry::from_buffer(view, len)
+        {
+            return Ok(value?);
+        }
         self.get_bytes(side, slot, form, scratch)?;
         Ok(carry::from_own_bytes(scratch)?)
+    }
+
+    /// Gives the memory back that both of a slot's stretches have.
+    pub(super) fn forget(&self, slot: usize) {
+        let forgotten = self.board.forgotten.at(slot);
+        // ORDERING: Relaxed, only the parent writes it, and the slot's state carries it.
+        forgotten.store(forgotten.load(Relaxed) + 1, Relaxed);
+        self.store.forget(Side::Argument, slot);
+        self.store.forget(Side::Result, slot);
     }
 
     #[inline]
@@ -237,10 +196,15 @@ impl Site {
                 self.board.plates.buffer().read(self.plate(side, slot), bytes);
             }
             Form::Stored => {
-                let more = len.saturating_sub(bytes.len());
-                bytes.try_reserve_exact(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                bytes.resize(len, 0);
-                self.store.read(side, slot, bytes)?;
+                bytes.clear();
+                bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                match self.store.view(side, slot, len) {
+                    Some(view) => view.read_onto(0, bytes, len).ok_or(io::ErrorKind::OutOfMemory)?,
+                    None => {
+                        bytes.resize(len, 0);
+                        self.store.read(side, slot, bytes)?;
+                    }
+                }
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ use crate::{
         column::Column,
         error::TaskError,
         keeper,
+        limits::TaskLimits,
         site::{Side, Site, Trouble},
         word::{CANCEL, Form, State, Word},
     },
@@ -28,49 +29,6 @@ use crate::{
 
 /// How much memory of the store free slots keep for the next, in bytes.
 const KEPT: u64 = 32 << 20;
-
-/// How long a task may take.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-///
-/// let limits = pshared::TaskLimits::new().hard(Duration::from_secs(60)).soft(Duration::from_secs(50));
-/// assert_ne!(limits, pshared::TaskLimits::new());
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TaskLimits {
-    hard: Option<Duration>,
-    soft: Option<Duration>,
-    deadline: Option<Duration>,
-}
-
-impl TaskLimits {
-    /// No limits.
-    pub fn new() -> TaskLimits {
-        TaskLimits::default()
-    }
-
-    /// Its worker is killed when it has taken so long since a worker began it.
-    pub fn hard(self, limit: Duration) -> TaskLimits {
-        TaskLimits { hard: Some(limit), ..self }
-    }
-
-    /// Its worker is sent a signal when it has taken so long since a worker began it:
-    /// [`PoolBuilder::warning`](crate::PoolBuilder::warning).
-    pub fn soft(self, limit: Duration) -> TaskLimits {
-        TaskLimits { soft: Some(limit), ..self }
-    }
-
-    /// It is given up when it is not done so long after it was given to the pool, begun or not.
-    pub fn deadline(self, limit: Duration) -> TaskLimits {
-        TaskLimits { deadline: Some(limit), ..self }
-    }
-
-    fn any(self) -> bool {
-        self != TaskLimits::default()
-    }
-}
 
 /// How it stands with new tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,9 +213,7 @@ impl Inner {
         let mut table = self.table();
         loop {
             if table.stage != Stage::Open {
-                // That its supervisor has ended since is as it should be.
-                let why = self.breakage().filter(|error| matches!(error, TaskError::InitFailed { .. }));
-                return Err(NoSlot::Failed(why.unwrap_or(TaskError::PoolClosed)));
+                return Err(NoSlot::Failed(self.why_not()));
             }
             if table.free.is_empty() {
                 self.harvest_all(&mut table);
@@ -296,6 +252,32 @@ impl Inner {
             table = self.table();
             table.waiting -= 1;
         }
+    }
+
+    /// Numbers for so many tasks more, in slots that the caller has already. Says the first.
+    pub(super) fn number(&self, tasks: usize) -> Result<u64, TaskError> {
+        let mut table = self.table();
+        if table.stage != Stage::Open {
+            return Err(self.why_not());
+        }
+        let first = table.next;
+        table.next += tasks as u64;
+        Ok(first)
+    }
+
+    /// Why there are no more tasks.
+    fn why_not(&self) -> TaskError {
+        // That its supervisor has ended since is as it should be.
+        let why = self.breakage().filter(|error| matches!(error, TaskError::InitFailed { .. }));
+        why.unwrap_or(TaskError::PoolClosed)
+    }
+
+    /// Counts the good tasks and the others of slots that their owner keeps. Says whether somebody waits for one.
+    pub(super) fn count(&self, done: u64, failed: u64) -> bool {
+        let mut table = self.table();
+        table.done += done;
+        table.failed += failed;
+        table.waiting > 0
     }
 
     fn take_slots(&self, table: &mut Table, function: u64, most: usize, slots: &mut Vec<usize>) {
@@ -387,8 +369,7 @@ impl Inner {
             table.all_kept += kept - table.kept[slot];
             table.kept[slot] = kept;
             if table.all_kept > KEPT || was_killed {
-                self.site.store.forget(Side::Argument, slot);
-                self.site.store.forget(Side::Result, slot);
+                self.site.forget(slot);
                 table.all_kept -= kept;
                 table.kept[slot] = 0;
             }

@@ -206,10 +206,11 @@ impl Worker<'_> {
     }
 }
 
-/// The memory that this process has resident, in bytes.
+/// The memory of its own that this process has resident, in bytes.
 fn resident() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let mut fields = statm.split_ascii_whitespace().skip(1).filter_map(|pages| pages.parse::<u64>().ok());
+    let (all, shared) = (fields.next().unwrap_or(0), fields.next().unwrap_or(0));
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
-    pages.unwrap_or(0) * size.unwrap_or(4096)
+    all.saturating_sub(shared) * size.unwrap_or(4096)
 }

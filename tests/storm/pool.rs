@@ -192,7 +192,7 @@ pub fn storm(kills: u64, draw: &mut impl FnMut(u64) -> u64) -> u64 {
 
     // Worn and new by turns.
     let fresh = new_pool();
-    let (mut other, mut ratios) = (Books { given: books.given, ..Books::default() }, Vec::new());
+    let (mut other, mut turns) = (Books { given: books.given, ..Books::default() }, Vec::new());
     for _ in 0..TURNS {
         let worn = tasks_in_a_turn(&pool, &mut books);
         while !books.under_way.is_empty() {
@@ -202,9 +202,13 @@ pub fn storm(kills: u64, draw: &mut impl FnMut(u64) -> u64) -> u64 {
         while !other.under_way.is_empty() {
             other.take();
         }
-        ratios.push(worn as f64 / new.max(1) as f64);
+        turns.push([worn as f64, new as f64].map(|tasks| tasks / TURN.as_secs_f64() / 1e3));
     }
-    ratios.sort_unstable_by(f64::total_cmp);
+    let median = |of: fn(&[f64; 2]) -> f64| {
+        let mut figures: Vec<f64> = turns.iter().map(of).collect();
+        figures.sort_unstable_by(f64::total_cmp);
+        figures[TURNS / 2]
+    };
     let torn = books.torn + other.torn;
     println!(
         "storm: pool: {} tasks done, {} lost with their workers, {deaths} workers killed, {:.1} s",
@@ -213,17 +217,15 @@ pub fn storm(kills: u64, draw: &mut impl FnMut(u64) -> u64) -> u64 {
         begun.elapsed().as_secs_f32()
     );
     println!(
-        "storm: pool: parent {} -> {} descriptors, {} -> {} pages; supervisor {} -> {}, {} -> {}; \
-         throughput {:.2} of a new pool's",
-        before[0],
-        after[0],
-        before[2],
-        after[2],
-        before[1],
-        after[1],
-        before[3],
-        after[3],
-        ratios[TURNS / 2]
+        "storm: pool: parent {} -> {} descriptors, {} -> {} pages; supervisor {} -> {}, {} -> {}",
+        before[0], after[0], before[2], after[2], before[1], after[1], before[3], after[3],
+    );
+    println!(
+        "storm: pool: {:.1} thousand tasks a second after the kills, {:.1} in a new pool, ratio {:.3} \
+         (medians of {TURNS} turns)",
+        median(|[worn, _]| *worn),
+        median(|[_, new]| *new),
+        median(|[worn, new]| worn / new.max(0.001))
     );
     println!(
         "storm: pool: {kills} kills, {lost} lost, {} doubled, {torn} torn, {} stalled, {descriptors} descriptors left",

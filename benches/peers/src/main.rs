@@ -25,6 +25,7 @@ mod mq;
 mod page;
 mod parties;
 mod plot;
+mod pool;
 mod process;
 mod python;
 mod queue;
@@ -88,6 +89,7 @@ fn rows(names: &[String]) -> Vec<Row> {
         queue::rows(),
         value::rows(),
         process::rows(),
+        pool::rows(),
         region::rows(),
     ];
     let wanted = |row: &Row| names.is_empty() || names.iter().any(|name| row.name.contains(name.as_str()));
