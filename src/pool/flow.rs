@@ -233,10 +233,11 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
             };
         };
         let (site, slot) = (&self.pool.site, slot as usize);
-        match word.state() == State::Done && word.result() != Form::Stored && word.argument() != Form::Stored
-        {
-            true => self.idle.push(slot),
-            false => self.free.push(slot),
+        let nothing_is_stored = word.result() != Form::Stored && word.argument() != Form::Stored;
+        if word.state() == State::Done && nothing_is_stored {
+            self.idle.push(slot);
+        } else {
+            self.free.push(slot);
         }
         self.counts[usize::from(word.state() != State::Done)] += 1;
         if word.state() == State::Done
