@@ -74,6 +74,10 @@ fn a_semaphore(region: &Region) -> Semaphore {
     Semaphore::new_in(region, 1).expect("room")
 }
 
+fn a_small_semaphore(region: &Region) -> Semaphore {
+    Semaphore::with_holders_in(region, 1, 0).expect("room")
+}
+
 /// One of so many after the other, in no order that a prefetcher knows.
 fn at_random(objects: u64) -> impl FnMut() -> usize {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
@@ -150,6 +154,7 @@ pub(super) fn memory(many: &[u64]) -> Vec<Plan> {
         plan(Ours, "Lock, in all", many, |objects| in_all(objects, a_lock)),
         plan(Ours, "Event, of the region", many, |objects| taken(objects, an_event)),
         plan(Ours, "Semaphore, of the region", many, |objects| taken(objects, a_semaphore)),
+        plan(Ours, "the same, without guards", many, |objects| taken(objects, a_small_semaphore)),
     ]
 }
 
