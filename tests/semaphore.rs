@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         over_releases_are_exact_under_races,
         a_guards_permit_is_nobody_elses_to_release,
         guards_are_as_many_as_were_asked_for,
+        a_semaphore_takes_the_room_that_its_guards_need_and_no_more,
         a_thread_holds_only_so_many,
         a_forked_copy_of_a_permit_does_nothing,
         permits_go_from_process_to_process,
@@ -406,6 +407,29 @@ fn guards_are_as_many_as_were_asked_for() {
     let none = BoundedSemaphore::with_holders(3, 0).unwrap();
     assert_eq!(none.permit().unwrap_err(), AcquireError::TooManyHolders { limit: 0 });
     assert_eq!((none.acquire(), none.available_permits()), (Ok(()), 2));
+}
+
+fn a_semaphore_takes_the_room_that_its_guards_need_and_no_more() {
+    let region = Region::anonymous(1 << 16).unwrap();
+    let taken = |place: &dyn Fn() -> Result<(), SemaphoreError>| {
+        let before = region.room();
+        place().unwrap();
+        before - region.room()
+    };
+    assert_eq!(taken(&|| Semaphore::with_holders_in(&region, 5, 0).map(drop)), 64);
+    assert_eq!(taken(&|| Semaphore::with_holders_in(&region, 5, 2).map(drop)), 64 + 64 + 2 * 64);
+    assert_eq!(taken(&|| Semaphore::new_in(&region, 1).map(drop)), 64 + 64 + 16 * 64);
+    assert_eq!(taken(&|| BoundedSemaphore::with_holders_in(&region, 5, 0).map(drop)), 64);
+    assert_eq!(taken(&|| BoundedSemaphore::new_in(&region, 0).map(drop)), 64);
+    assert_eq!(taken(&|| BoundedSemaphore::new_in(&region, 1).map(drop)), 64 + 64 + 64);
+    let refused = Semaphore::with_holders_in(&region, 1, 1024).unwrap_err();
+    assert_eq!(refused.to_string(), "too many holders of permits: 1024, limit is 1023");
+    // With as many slots as there can be guards, no guard is refused for want of one: whoever died with it.
+    let one = BoundedSemaphore::new(1).unwrap();
+    for _ in 0..100 {
+        fork_child(|| mem::forget(one.permit().unwrap())).join_ok();
+        drop(one.permit().unwrap());
+    }
 }
 
 fn a_thread_holds_only_so_many() {

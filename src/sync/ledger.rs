@@ -8,9 +8,13 @@
 //! | word       | meaning                                                               | written by             |
 //! |------------|-----------------------------------------------------------------------|------------------------|
 //! | `ledger`   | held: a transfer is under way                                         | see `sync/raw_lock.rs` |
+//! | `used`     | see `slots.rs`                                                        | see there              |
 //! | `last`     | the latest transfer: which slot, whether it has the permit then, and how many guards there are then | the holder of `ledger` |
 //! | `notes[0]` | of a slot: it has a permit, as far as the transfers before the latest go | the holder of `ledger` |
 //! | guards in `word` | how many permits guards hold                                    | the exchange of a transfer, and nobody else |
+//!
+//! The first three are the book: a cell of its own before the slots. Where there are no slots there is no book, and no
+//! guard is ever out.
 //!
 //! # Invariants
 //! - G1: slots are taken and freed under `ledger` only, but for the kernel, which frees a dead one's and marks it.
@@ -44,7 +48,7 @@ use crate::{
     primitive::{Deadline, FutexWord, MAX_WORDS, Mutant, Relaxed, Wake, me, mutant, wait_any},
     sync::{
         raw_lock::Patience,
-        raw_semaphore::{Count, NotAcquired, RawSemaphore, Who, hold, moment},
+        raw_semaphore::{Book, Count, NotAcquired, RawSemaphore, Who, hold, moment},
         slots::Slot,
     },
 };
@@ -106,117 +110,113 @@ impl RawSemaphore {
 
     /// A permit for a guard, if there is one for `who`.
     fn take_guard(&self, who: Who, patience: Patience) -> Result<Option<usize>, NotAcquired> {
+        let Some(book) = self.book() else { return Err(NotAcquired::NoSlot) };
         if self.count().with_guard(who).is_none() {
             return Ok(None);
         }
-        let _ledger = hold(&self.words.ledger, patience)?;
+        let _ledger = hold(book.ledger(), patience)?;
         // Others had the ledger meanwhile, and perhaps the last slot and the last permit.
         if self.count().with_guard(who).is_none() {
             return Ok(None);
         }
-        let place = match self.slots().claim(me()) {
+        let place = match book.claimable().claim(me()) {
             Some((place, _)) => place,
-            None => self.claim_from_dying(patience)?,
+            None => self.claim_from_dying(book, patience)?,
         };
         // CRASH(ledger.claimed): a slot without a permit; or a dead one's with it, which is a dead one's again.
-        self.put_back(place); // G4
+        self.put_back(book, place); // G4
         let transfer = Transfer::to_slot(place, self.count());
-        if self.transfer(transfer, || self.take(|seen| seen.with_guard(who))) {
+        if self.transfer(book, transfer, || self.take(|seen| seen.with_guard(who))) {
             return Ok(Some(place));
         }
-        self.row[place].lock.unlock();
+        book.slots[place].lock.unlock();
         Ok(None)
     }
 
     /// Holds the slot of one whose permit is back, and who is on its way out (G6). The caller holds the ledger, and
     /// found no slot free.
     #[cold]
-    fn claim_from_dying(&self, patience: Patience) -> Result<usize, NotAcquired> {
-        self.settle();
+    fn claim_from_dying(&self, book: Book<'_>, patience: Patience) -> Result<usize, NotAcquired> {
+        self.settle(book);
         // ORDERING: Relaxed, carried by the ledger.
         let without_permit = |slot: &Slot| slot.notes[0].load(Relaxed) != HAS_PERMIT;
-        let place = self.row.iter().position(without_permit).ok_or(NotAcquired::NoSlot)?;
-        self.row[place].lock.lock_as(me(), patience).map_err(|_| NotAcquired::TimedOut)?;
+        let place = book.slots.iter().position(without_permit).ok_or(NotAcquired::NoSlot)?;
+        book.slots[place].lock.lock_as(me(), patience).map_err(|_| NotAcquired::TimedOut)?;
         Ok(place)
     }
 
     /// Gives a guard's permit back, and its slot, which the calling thread holds.
     #[inline]
     pub(crate) fn release_guard(&self, place: usize) {
-        let _ledger = hold(&self.words.ledger, Patience::FOREVER).expect("who waits for ever gets it");
+        let book = self.book().expect("a guard has a slot");
+        let _ledger = hold(book.ledger(), Patience::FOREVER).expect("who waits for ever gets it");
         if mutant(Mutant::SlotBeforePermit) {
-            self.row[place].lock.unlock();
+            book.slots[place].lock.unlock();
         }
-        self.put_back(place);
+        self.put_back(book, place);
         // CRASH(ledger.emptied): nothing is left to do but what the kernel does.
         if !mutant(Mutant::SlotBeforePermit) {
-            self.row[place].lock.unlock();
+            book.slots[place].lock.unlock();
         }
     }
 
     /// Gives the permit of a slot back, if it has one. The caller holds the slot and the ledger.
-    fn put_back(&self, place: usize) -> bool {
-        self.settle();
+    fn put_back(&self, book: Book<'_>, place: usize) -> bool {
+        self.settle(book);
         // ORDERING: Relaxed, carried by the ledger.
-        if self.row[place].notes[0].load(Relaxed) != HAS_PERMIT {
+        if book.slots[place].notes[0].load(Relaxed) != HAS_PERMIT {
             return false;
         }
         let transfer = Transfer::from_slot(place, self.count());
-        self.transfer(transfer, || self.give(|seen| Some(seen.without_guard())).is_ok())
+        self.transfer(book, transfer, || self.give(|seen| Some(seen.without_guard())).is_ok())
     }
 
     /// Makes a transfer by `exchange`, which says whether it was made. The caller holds the slot and the ledger.
-    fn transfer(&self, transfer: Transfer, exchange: impl FnOnce() -> bool) -> bool {
-        self.settle(); // G3
+    fn transfer(&self, book: Book<'_>, transfer: Transfer, exchange: impl FnOnce() -> bool) -> bool {
+        self.settle(book); // G3
         // ORDERING: Relaxed, carried by the ledger, here and below.
         if !mutant(Mutant::NotedAfterwards) {
-            self.words.last.store(transfer.0, Relaxed);
+            book.last().store(transfer.0, Relaxed);
         }
         // CRASH(ledger.noted): not made, and not believed (G2).
         let made = exchange();
         // CRASH(ledger.moved): made, and believed.
         if mutant(Mutant::NotedAfterwards) && made {
-            self.words.last.store(transfer.0, Relaxed);
+            book.last().store(transfer.0, Relaxed);
         }
         if mutant(Mutant::HeirSettlesNothing) && made {
-            self.put_down(transfer);
+            book.put_down(transfer);
         }
         made
     }
 
     /// Brings the note of the slot of the latest transfer up to date. The caller holds the ledger.
-    fn settle(&self) {
+    fn settle(&self, book: Book<'_>) {
         if mutant(Mutant::HeirSettlesNothing) {
             return;
         }
         // ORDERING: Relaxed, carried by the ledger: so is the number of guards, which changes under it only.
-        let last = Transfer(self.words.last.load(Relaxed));
+        let last = Transfer(book.last().load(Relaxed));
         if last.guards() == self.count().guards() {
-            self.put_down(last);
-        }
-    }
-
-    /// Stores the note of a slot. (There is none when `last` is as in the beginning, and there are no slots.)
-    fn put_down(&self, transfer: Transfer) {
-        if let Some(slot) = self.row.get(transfer.place()) {
-            // ORDERING: Relaxed, carried by the ledger.
-            slot.notes[0].store(transfer.note(), Relaxed);
+            book.put_down(last);
         }
     }
 
     /// Gives back what dead holders have. Says whether there was any.
     #[cold]
     pub(super) fn reclaim(&self, patience: Patience) -> Result<bool, NotAcquired> {
-        if !self.slots().used().iter().any(is_dead) {
+        let Some(book) = self.book() else { return Ok(false) };
+        let used = || book.claimable().used();
+        if !used().iter().any(is_dead) {
             return Ok(false);
         }
-        let _ledger = hold(&self.words.ledger, patience)?;
+        let _ledger = hold(book.ledger(), patience)?;
         let me = me();
         let mut any = false;
-        for (place, slot) in self.slots().used().iter().enumerate() {
+        for (place, slot) in used().iter().enumerate() {
             if is_dead(slot) && slot.lock.lock_as(me, Patience::None).is_ok() {
                 // CRASH(ledger.reclaiming): a dead one's again.
-                any |= self.put_back(place);
+                any |= self.put_back(book, place);
                 slot.lock.unlock();
             }
         }
@@ -231,7 +231,7 @@ impl RawSemaphore {
         watched[1] = (&words.word, seen.0);
         let mut len = 2;
         let mut blind = None;
-        for slot in self.slots().used() {
+        for slot in self.used_slots() {
             let (word, state) = slot.watch();
             match state.is_free() {
                 true if state.owner_died() => return Wake::Changed,
@@ -253,7 +253,17 @@ impl RawSemaphore {
 
     /// The threads that hold guards, for whoever looks from outside.
     pub(crate) fn holders(&self) -> impl Iterator<Item = u32> {
-        self.slots().used().iter().map(|slot| slot.lock.state().owner()).filter(|&owner| owner != 0)
+        self.used_slots().iter().map(|slot| slot.lock.state().owner()).filter(|&owner| owner != 0)
+    }
+}
+
+impl Book<'_> {
+    /// Stores the note of a slot. (`last` names one that there is, unless somebody scribbled over it.)
+    fn put_down(self, transfer: Transfer) {
+        if let Some(slot) = self.slots.get(transfer.place()) {
+            // ORDERING: Relaxed, carried by the ledger.
+            slot.notes[0].store(transfer.note(), Relaxed);
+        }
     }
 }
 

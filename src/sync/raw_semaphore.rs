@@ -9,7 +9,9 @@
 //!
 //! `bell` is always 0: it is what the kernel rings when one dies who was about to wake the head.
 //! `line` is held by the head: by one thread that waits for permits. The others that wait, wait for `line`.
-//! `limit` is the most that free permits and guards may come to. It never changes.
+//! `limit` is the most that free permits and guards may come to. It never changes. These four are one cache line, and
+//! all that a semaphore without guards has. With guards, a row of slots (`slots.rs`) stands behind it, whose first cell
+//! is no slot but their *book* (`ledger.rs`).
 //!
 //! # Invariants
 //! - P1: free permits and guards together never exceed `limit`: whoever adds looks at both in the word that it
@@ -159,36 +161,29 @@ pub(crate) enum NotAcquired {
     NoSlot,
 }
 
-/// What a semaphore has in shared memory beside its slots: 128 bytes.
-#[repr(C, align(128))]
+/// What every semaphore has in shared memory: one cache line. One with slots has their book and them behind it.
+#[repr(C, align(64))]
 pub(crate) struct Words {
     pub(super) word: FutexWord,
     pub(super) bell: Bell,
     limit: Limit,
-    used: AtomicU32,
-    /// See `ledger.rs`, as for `ledger`.
-    pub(super) last: AtomicU32,
     line: RawLock,
-    pub(super) ledger: RawLock,
-    _rest: u64,
 }
 
-// SAFETY: locks and atomics, and a number that nobody changes, for which any bytes will do.
+// SAFETY: a lock and atomics, and a number that nobody changes, for which any bytes will do.
 unsafe impl Shareable for Words {
-    const ROBUST: &'static [usize] = &[
-        std::mem::offset_of!(Words, line) + RawLock::WORD,
-        std::mem::offset_of!(Words, ledger) + RawLock::WORD,
-    ];
+    const ROBUST: &'static [usize] = &[std::mem::offset_of!(Words, line) + RawLock::WORD];
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 128);
+const _: () = assert!(size_of::<Words>() == 64);
 
 /// Words and algorithm.
 #[derive(Clone)]
 pub(crate) struct RawSemaphore {
     pub(super) words: Handle<Words>,
-    pub(super) row: Row<Slot>,
+    /// The book of the slots and the slots themselves, or nothing at all.
+    row: Row<Slot>,
 }
 
 portable!(RawSemaphore { words, row });
@@ -196,7 +191,7 @@ portable!(RawSemaphore { words, row });
 impl RawSemaphore {
     /// What a semaphore takes of a region.
     pub(crate) fn footprint(holders: usize) -> usize {
-        size_of::<Words>() + holders * size_of::<Slot>()
+        size_of::<Words>() + cells(holders) * size_of::<Slot>()
     }
 
     /// `permits` of them are free, and there may be `bound`; `holders` guards can be out at once.
@@ -211,13 +206,9 @@ impl RawSemaphore {
             word: FutexWord::new(permits * PERMIT),
             bell: Bell::new(),
             limit: Limit::new(bound),
-            used: AtomicU32::new(0),
-            last: AtomicU32::new(0),
             line: RawLock::new(),
-            ledger: RawLock::new(),
-            _rest: 0,
         };
-        let (words, row) = region.place_with_row(words, holders, Slot::new)?;
+        let (words, row) = region.place_with_row(words, cells(holders), Slot::new)?;
         Ok(RawSemaphore { words, row })
     }
 
@@ -229,11 +220,18 @@ impl RawSemaphore {
 
     /// How many guards can be out at once.
     pub(crate) fn holder_limit(&self) -> usize {
-        self.row.len()
+        self.row.len().saturating_sub(1)
     }
 
-    pub(super) fn slots(&self) -> Slots<'_> {
-        Slots { slots: &self.row, used: &self.words.used }
+    /// The slots' book, and the slots; none if no guard can be out.
+    #[inline]
+    pub(super) fn book(&self) -> Option<Book<'_>> {
+        self.row.split_first().map(|(cell, slots)| Book { cell, slots })
+    }
+
+    /// The slots that may be held.
+    pub(super) fn used_slots(&self) -> &[Slot] {
+        self.book().map_or(&[], |book| book.claimable().used())
     }
 
     /// The word, for whoever looks from outside.
@@ -464,6 +462,37 @@ impl RawSemaphore {
     fn leave(&self) {
         // ORDERING: Relaxed, the bit carries nothing, and is its writer's, who holds the line.
         self.words.word.fetch_and(!SLEEPER, Relaxed);
+    }
+}
+
+/// The slots of so many holders, and a book before them.
+fn cells(holders: usize) -> usize {
+    if holders == 0 { 0 } else { holders + 1 }
+}
+
+/// The cell before the slots, whose lock is `ledger` and whose notes are `used` and `last`; and the slots.
+#[derive(Clone, Copy)]
+pub(super) struct Book<'a> {
+    cell: &'a Slot,
+    pub(super) slots: &'a [Slot],
+}
+
+impl<'a> Book<'a> {
+    /// See `ledger.rs`, as for `last`.
+    #[inline]
+    pub(super) fn ledger(self) -> &'a RawLock {
+        &self.cell.lock
+    }
+
+    #[inline]
+    pub(super) fn last(self) -> &'a AtomicU32 {
+        &self.cell.notes[1]
+    }
+
+    /// The slots and how many of them were ever used.
+    #[inline]
+    pub(super) fn claimable(self) -> Slots<'a> {
+        Slots { slots: self.slots, used: &self.cell.notes[0] }
     }
 }
 

@@ -33,9 +33,9 @@ use crate::{
 /// More than 126 guards at once: then the first in line hears of the deaths of 126 holders at once, and of the others
 /// within 100 ms.
 ///
-/// It takes 128 bytes, and 64 for each guard that can be out at once: as many as there are permits at the beginning,
-/// but at least 16 and at most 1,023, or as [`with_holders`](Semaphore::with_holders) says. A clone is another handle
-/// to the same semaphore, and a forked child has one too. No signal handler may use it.
+/// It takes 64 bytes, and, if guards can be out, 64 more and 64 for each of them: as many as there are permits at the
+/// beginning, but at least 16 and at most 1,023, or as [`with_holders`](Semaphore::with_holders) says. A clone is
+/// another handle to the same semaphore, and a forked child has one too. No signal handler may use it.
 ///
 /// # Examples
 /// ```
@@ -92,6 +92,20 @@ impl Semaphore {
     /// As for [`new`](Semaphore::new); [`SemaphoreError::TooManyHolders`].
     pub fn with_holders(permits: usize, holders: usize) -> Result<Semaphore, SemaphoreError> {
         Semaphore::in_anonymous_memory(checked(permits, holders)?, MAX_PERMITS, holders)
+    }
+
+    /// As [`with_holders`](Semaphore::with_holders), in `region`. Of it the semaphore takes 64 bytes if there are no
+    /// guards, and else 64 more for each and as many again.
+    ///
+    /// # Errors
+    /// As for [`new_in`](Semaphore::new_in); [`SemaphoreError::TooManyHolders`].
+    pub fn with_holders_in(
+        region: &Region,
+        permits: usize,
+        holders: usize,
+    ) -> Result<Semaphore, SemaphoreError> {
+        let permits = checked(permits, holders)?;
+        Ok(Semaphore { raw: RawSemaphore::new_in(region, permits, MAX_PERMITS, holders)? })
     }
 
     fn in_anonymous_memory(permits: u32, bound: u32, holders: usize) -> Result<Semaphore, SemaphoreError> {
@@ -333,6 +347,8 @@ impl fmt::Debug for Semaphore {
 /// It derefs to [`Semaphore`], which has all the operations. A permit that a guard holds is not there to be released by
 /// anybody else: neither a stray `release` nor the death of a holder ever brings it above its bound.
 ///
+/// As many guards can be out at once as there are permits, up to 1,023: so it takes room for no more of them.
+///
 /// # Examples
 /// ```
 /// use pshared::{BoundedSemaphore, ReleaseError};
@@ -359,7 +375,7 @@ impl BoundedSemaphore {
     /// # Errors
     /// As for [`Semaphore::new`].
     pub fn new(permits: usize) -> Result<BoundedSemaphore, SemaphoreError> {
-        BoundedSemaphore::with_holders(permits, holders_for(permits))
+        BoundedSemaphore::with_holders(permits, permits.min(MAX_HOLDERS))
     }
 
     /// A semaphore with `permits` permits, and never more, in `region`.
@@ -367,10 +383,7 @@ impl BoundedSemaphore {
     /// # Errors
     /// As for [`Semaphore::new_in`].
     pub fn new_in(region: &Region, permits: usize) -> Result<BoundedSemaphore, SemaphoreError> {
-        let permits = checked(permits, 0)?;
-        let holders = holders_for(permits as usize);
-        let raw = RawSemaphore::new_in(region, permits, permits, holders)?;
-        Ok(BoundedSemaphore(Semaphore { raw }))
+        BoundedSemaphore::with_holders_in(region, permits, permits.min(MAX_HOLDERS))
     }
 
     /// As [`new`](BoundedSemaphore::new), and `holders` guards can be out at once, 0 to 1,023.
@@ -380,6 +393,20 @@ impl BoundedSemaphore {
     pub fn with_holders(permits: usize, holders: usize) -> Result<BoundedSemaphore, SemaphoreError> {
         let permits = checked(permits, holders)?;
         Semaphore::in_anonymous_memory(permits, permits, holders).map(BoundedSemaphore)
+    }
+
+    /// As [`with_holders`](BoundedSemaphore::with_holders), in `region`.
+    ///
+    /// # Errors
+    /// As for [`Semaphore::with_holders_in`].
+    pub fn with_holders_in(
+        region: &Region,
+        permits: usize,
+        holders: usize,
+    ) -> Result<BoundedSemaphore, SemaphoreError> {
+        let permits = checked(permits, holders)?;
+        let raw = RawSemaphore::new_in(region, permits, permits, holders)?;
+        Ok(BoundedSemaphore(Semaphore { raw }))
     }
 }
 

@@ -13,10 +13,12 @@ mod boost;
 #[path = "no_boost.rs"]
 mod boost;
 mod channel;
+mod curves;
 mod distance;
 mod drive;
 mod futex;
 mod goals;
+mod growth;
 mod iceoryx;
 mod lock;
 mod mq;
@@ -70,6 +72,9 @@ struct Arguments {
     /// Draw the results as SVG, a file for each subject, into this folder.
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = RESULTS)]
     plot: Option<PathBuf>,
+    /// Measure how cost grows instead, and write the page and its pictures into this folder.
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = RESULTS)]
+    growth: Option<PathBuf>,
 }
 
 /// Where pictures are drawn.
@@ -132,6 +137,10 @@ fn measure(rows: &[Row], quick: bool) -> io::Result<Vec<Line>> {
 }
 
 fn run(arguments: &Arguments) -> io::Result<bool> {
+    if let Some(folder) = &arguments.growth {
+        growth::run(folder)?.iter().for_each(|file| eprintln!("written: {}", file.display()));
+        return Ok(true);
+    }
     drive::set_effort(if arguments.quick { QUICK } else { FULL }.0);
     let rows = rows(&arguments.names);
     if arguments.names.is_empty() {

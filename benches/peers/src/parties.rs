@@ -167,7 +167,7 @@ pub enum Mode {
 }
 
 /// The most parties there can be.
-pub const MOST: usize = 8;
+pub const MOST: usize = 65;
 
 /// What the parties of one run share.
 #[derive(Debug, Zeroable)]

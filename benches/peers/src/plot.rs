@@ -27,7 +27,7 @@ struct Bar<'a> {
     colour: &'static str,
 }
 
-fn colour(kind: Kind) -> &'static str {
+pub fn colour(kind: Kind) -> &'static str {
     match kind {
         Kind::Ours => "#2166ac",
         Kind::Limit => "#9e9e9e",
@@ -51,7 +51,7 @@ fn bars<'a>(results: &'a Results, row: &str, others: &'a [(String, impl Sized)])
     first.into_iter().chain(others).collect()
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -16,7 +16,7 @@ use nix::{
     },
     unistd::{Pid, ftruncate},
 };
-use pshared::{Event, Lock, Queue, Region, Semaphore};
+use pshared::{BoundedSemaphore, Event, Lock, Queue, Region, Semaphore};
 
 use crate::{
     drive::alone,
@@ -120,6 +120,14 @@ fn sizes() -> Vec<Row> {
             "sem_t",
             || size_of::<libc::sem_t>() as f64,
         ),
+        of("memory/Semaphore without guards", || {
+            taken(|region| drop(Semaphore::with_holders_in(region, 1, 0).expect("room")))
+        })
+        .beside(Rival, "sem_t", || size_of::<libc::sem_t>() as f64),
+        of("memory/BoundedSemaphore of 1", || {
+            taken(|region| drop(BoundedSemaphore::new_in(region, 1).expect("room")))
+        })
+        .beside(Rival, "sem_t", || size_of::<libc::sem_t>() as f64),
         of("memory/Event", || taken(|region| drop(Event::new_in(region).expect("room")))).beside(
             Rival,
             "pthread_cond_t + pthread_mutex_t",
