@@ -121,6 +121,8 @@ struct Cut {
     heir: usize,
     /// The victim's steps are looked at.
     notes: bool,
+    /// The ways are kept for others to go.
+    guides: bool,
 }
 
 /// Further than any operation goes.
@@ -205,7 +207,7 @@ impl Scenario {
     /// The first trial goes to the end and shows the way; the others go to its points in turn, and on beyond them as
     /// long as there are any.
     fn every_point(&self, effort: Effort, report: &mut Report) {
-        let pilot = self.unguided(Cut { victim: FAR, heir: 0, notes: effort.writes_only });
+        let pilot = self.unguided(Cut { victim: FAR, heir: 0, notes: effort.writes_only, guides: true });
         self.enter(report, &pilot);
         if effort.hunting && report.damage.any() {
             return;
@@ -224,7 +226,8 @@ impl Scenario {
                 report.points_left_out += 1;
                 continue;
             }
-            let outcome = self.guided(Cut { victim, heir: 0, notes: false }, &pilot.guides);
+            let cut = Cut { victim, heir: 0, notes: false, guides: false };
+            let outcome = self.guided(cut, &pilot.guides);
             let over = outcome.exhausted;
             self.enter(report, &outcome);
             if over || effort.hunting && report.damage.any() {
@@ -245,7 +248,7 @@ impl Scenario {
                 2 => (FAR, FAR),
                 _ => (points[0].draw(&mut dice), points[1].draw(&mut dice)),
             };
-            let cut = Cut { victim, heir, notes: false };
+            let cut = Cut { victim, heir, notes: false, guides: pair < 3 };
             let mut outcome = self.guided(cut, &guides);
             for who in (0..2).filter(|_| pair < 3) {
                 let way = &outcome.ways[who];
@@ -317,7 +320,7 @@ impl Scenario {
             Ok(end) => (verify(end), Vec::new()),
             Err(_) => (Damage { wedged: 1, ..Damage::default() }, trial.stuck()),
         };
-        let guide = |traced: &Option<Traced>| traced.as_ref().map(Traced::guide);
+        let guide = |traced: &Option<Traced>| traced.as_ref().filter(|_| cut.guides).map(Traced::guide);
         let way = |traced: &Option<Traced>| traced.as_ref().map_or(vec![], |traced| traced.way().to_vec());
         Some(Outcome {
             damage,

@@ -11,7 +11,8 @@
 use std::{cell::RefCell, ffi::c_void};
 
 use nix::libc::{
-    self, MAP_ANON, MAP_PRIVATE, MAP_STACK, PROT_READ, PROT_WRITE, SYS_mmap, SYS_munmap, c_int, off_t, syscall,
+    self, MAP_ANON, MAP_PRIVATE, MAP_STACK, PROT_READ, PROT_WRITE, SYS_mmap, SYS_munmap, c_int, off_t,
+    syscall,
 };
 
 /// Where a mapping is, and its size in bytes.
@@ -66,8 +67,8 @@ unsafe extern "C" fn mmap(
     fd: c_int,
     offset: off_t,
 ) -> *mut c_void {
-    let is_stack = address.is_null()
-        && (rights, flags) == (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_STACK);
+    let is_stack =
+        address.is_null() && (rights, flags) == (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_STACK);
     if is_stack && let Ok(Some(kept)) = STACKS.try_with(|stacks| stacks.borrow_mut().take(size)) {
         return kept;
     }
