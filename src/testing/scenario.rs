@@ -18,8 +18,9 @@
 //! is printed. Pairs are sampled: half of each from all points, half from those where processes can cross, which are
 //! those just behind a locked instruction or a system call, and for a sleeper the last 40 before its sleep.
 //!
-//! A trial does not step through what an earlier one has stepped through: it runs to the last place before its kill
-//! point where it is for the first time, and steps from there. Should it not come there, it is stepped from the start.
+//! A trial does not step through what an earlier one has stepped through: a breakpoint stops it, at its first visit or
+//! a later one, at or shortly before its kill point, and it steps from there. Should it not come there in two trials,
+//! it is stepped from the start.
 //!
 //! # Adding one
 //! A [`Check`](super::Check), or a constructor of a [`Play`]: tests/crash has many of these.
@@ -287,9 +288,10 @@ impl Scenario {
         }
     }
 
-    /// A trial along known ways; if one was left, again without.
+    /// A trial along known ways; if one was left twice, which may be chance, again without.
     fn guided(&self, cut: Cut, guides: &Guides) -> Outcome {
-        self.trial(cut, guides).unwrap_or_else(|| self.unguided(cut))
+        let along = || self.trial(cut, guides);
+        along().or_else(along).unwrap_or_else(|| self.unguided(cut))
     }
 
     fn unguided(&self, cut: Cut) -> Outcome {

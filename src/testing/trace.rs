@@ -202,13 +202,20 @@ impl Traced {
         true
     }
 
-    /// Waits until it comes to a breakpoint, on a way on which it is known not to sleep.
+    /// Waits until it comes to a breakpoint, on a way on which it is known not to sleep for long: one that is not
+    /// stepped may come to a wait too early, and has a few looks to come out of it.
     fn breaks(&mut self) -> bool {
-        let end = Instant::now() + LIMIT;
+        const LOOKS: usize = 4;
+        let (end, mut naps) = (Instant::now() + LIMIT, 0);
         loop {
             match self.process.next_change(Duration::from_millis(3)) {
                 Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => return true,
-                None if asleep(self.pid()).is_none() && Instant::now() < end => {}
+                None if Instant::now() < end => {
+                    naps += usize::from(asleep(self.pid()).is_some());
+                    if naps == LOOKS {
+                        return false;
+                    }
+                }
                 _ => return false,
             }
         }
