@@ -37,6 +37,7 @@ use super::{
     stuck::{Stuck, show, shown},
     trace::{Guide, Place, Traced, is_shared_step},
 };
+use crate::region::names;
 
 pub use super::report::Damage;
 
@@ -301,6 +302,7 @@ impl Scenario {
     fn trial(&self, cut: Cut, guides: &Guides) -> Option<Outcome> {
         board().clear();
         show(None);
+        names::begin();
         let Play { victim, enters, heir, companions, verify } = (self.play)();
         let mut trial = Trial {
             kind: self.kind,
