@@ -193,8 +193,11 @@ impl Traced {
                 return false;
             }
             if visit < visits {
+                // It may be a system call, and sleep.
                 ptrace::step(self.pid(), None).expect("PTRACE_SINGLESTEP");
-                self.stops_by(Signal::SIGTRAP);
+                if !self.breaks() {
+                    return false;
+                }
             }
         }
         let at_mark = code as u8 == BREAKPOINT;
