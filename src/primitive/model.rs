@@ -41,6 +41,8 @@ pub(crate) use backend::yield_now;
 #[cfg(test)]
 pub(crate) mod explore;
 pub(crate) mod kernel;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod stacks;
 
 use backend::atomic;
 pub(crate) use backend::{

@@ -153,6 +153,8 @@ impl Region {
         unsafe {
             let place = self.base().add(offset).cast::<T>();
             place.write(value);
+            #[cfg(all(feature = "testing", target_arch = "x86_64"))]
+            crate::region::names::note(place.as_ptr());
             Handle::new(self.clone(), place)
         }
     }

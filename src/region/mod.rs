@@ -23,6 +23,8 @@ pub(crate) use shareable::Shareable;
 mod layout;
 #[cfg(not(loom))]
 mod mapping;
+#[cfg(all(feature = "testing", not(loom), target_arch = "x86_64"))]
+pub(crate) mod names;
 #[cfg(not(loom))]
 pub use mapping::Region;
 #[cfg(not(loom))]

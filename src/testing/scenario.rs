@@ -18,8 +18,9 @@
 //! is printed. Pairs are sampled: half of each from all points, half from those where processes can cross, which are
 //! those just behind a locked instruction or a system call, and for a sleeper the last 40 before its sleep.
 //!
-//! A trial does not step through what an earlier one has stepped through: it runs to the last place before its kill
-//! point where it is for the first time, and steps from there. Should it not come there, it is stepped from the start.
+//! A trial does not step through what an earlier one has stepped through: a breakpoint stops it, at its first visit or
+//! a later one, at or shortly before its kill point, and it steps from there. Should it not come there in two trials,
+//! it is stepped from the start.
 //!
 //! # Adding one
 //! A [`Check`](super::Check), or a constructor of a [`Play`]: tests/crash has many of these.
@@ -36,6 +37,7 @@ use super::{
     stuck::{Stuck, show, shown},
     trace::{Guide, Place, Traced, is_shared_step},
 };
+use crate::region::names;
 
 pub use super::report::Damage;
 
@@ -121,6 +123,8 @@ struct Cut {
     heir: usize,
     /// The victim's steps are looked at.
     notes: bool,
+    /// The ways are kept for others to go.
+    guides: bool,
 }
 
 /// Further than any operation goes.
@@ -205,7 +209,7 @@ impl Scenario {
     /// The first trial goes to the end and shows the way; the others go to its points in turn, and on beyond them as
     /// long as there are any.
     fn every_point(&self, effort: Effort, report: &mut Report) {
-        let pilot = self.unguided(Cut { victim: FAR, heir: 0, notes: effort.writes_only });
+        let pilot = self.unguided(Cut { victim: FAR, heir: 0, notes: effort.writes_only, guides: true });
         self.enter(report, &pilot);
         if effort.hunting && report.damage.any() {
             return;
@@ -224,7 +228,8 @@ impl Scenario {
                 report.points_left_out += 1;
                 continue;
             }
-            let outcome = self.guided(Cut { victim, heir: 0, notes: false }, &pilot.guides);
+            let cut = Cut { victim, heir: 0, notes: false, guides: false };
+            let outcome = self.guided(cut, &pilot.guides);
             let over = outcome.exhausted;
             self.enter(report, &outcome);
             if over || effort.hunting && report.damage.any() {
@@ -245,7 +250,7 @@ impl Scenario {
                 2 => (FAR, FAR),
                 _ => (points[0].draw(&mut dice), points[1].draw(&mut dice)),
             };
-            let cut = Cut { victim, heir, notes: false };
+            let cut = Cut { victim, heir, notes: false, guides: pair < 3 };
             let mut outcome = self.guided(cut, &guides);
             for who in (0..2).filter(|_| pair < 3) {
                 let way = &outcome.ways[who];
@@ -284,9 +289,10 @@ impl Scenario {
         }
     }
 
-    /// A trial along known ways; if one was left, again without.
+    /// A trial along known ways; if one was left twice, which may be chance, again without.
     fn guided(&self, cut: Cut, guides: &Guides) -> Outcome {
-        self.trial(cut, guides).unwrap_or_else(|| self.unguided(cut))
+        let along = || self.trial(cut, guides);
+        along().or_else(along).unwrap_or_else(|| self.unguided(cut))
     }
 
     fn unguided(&self, cut: Cut) -> Outcome {
@@ -296,6 +302,7 @@ impl Scenario {
     fn trial(&self, cut: Cut, guides: &Guides) -> Option<Outcome> {
         board().clear();
         show(None);
+        names::begin();
         let Play { victim, enters, heir, companions, verify } = (self.play)();
         let mut trial = Trial {
             kind: self.kind,
@@ -317,7 +324,7 @@ impl Scenario {
             Ok(end) => (verify(end), Vec::new()),
             Err(_) => (Damage { wedged: 1, ..Damage::default() }, trial.stuck()),
         };
-        let guide = |traced: &Option<Traced>| traced.as_ref().map(Traced::guide);
+        let guide = |traced: &Option<Traced>| traced.as_ref().filter(|_| cut.guides).map(Traced::guide);
         let way = |traced: &Option<Traced>| traced.as_ref().map_or(vec![], |traced| traced.way().to_vec());
         Some(Outcome {
             damage,

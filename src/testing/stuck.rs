@@ -13,6 +13,7 @@ use super::{
     company::{asleep, state},
     site::{Site, Stance},
 };
+use crate::region::names;
 
 /// The bits of a robust word beside its owner's TID.
 const WAITERS: u32 = 1 << 31;
@@ -53,7 +54,10 @@ pub struct Stuck {
 pub struct Word {
     /// Its address.
     pub address: u64,
-    /// The mapping that it lies in, and the offset there.
+    /// The mapping that it lies in, as in proc(5), and the offset there, or in the file that is mapped.
+    pub mapping: String,
+    /// The type of the object of this crate that it is part of, and the offset there; empty if whoever set the trial
+    /// up has not placed it.
     pub object: String,
     /// What it is now.
     pub value: u32,
@@ -91,14 +95,18 @@ impl Word {
         mem.read_exact_at(&mut bytes, address).ok()?;
         let value = u32::from_ne_bytes(bytes);
         let tid = (value & !(WAITERS | OWNER_DIED)) as i32;
-        // It is a lock only if its value is a number that a thread has, or one of those had who are known.
+        let part = names::at(address as usize);
+        // What is not the crate's is a lock only if its value is a number that a thread has, or one of those had who
+        // are known.
         let known = processes.iter().find(|(_, pid)| pid.as_raw() == tid).map(|(name, _)| name.to_string());
         let lives = tid > 0
             && state(Pid::from_raw(tid)).is_some_and(|state| !"ZX".contains(state))
             && Path::new(&format!("/proc/{tid}")).exists();
-        let holder = (tid > 0 && (known.is_some() || lives)).then_some((tid, lives));
-        let object = object(pid, address);
-        Some(Word { address, object, value, holder, holder_is: known.unwrap_or_default(), waiters })
+        let held = tid > 0 && part.is_none_or(|part| part.robust) && (known.is_some() || lives);
+        let (holder, known) = (held.then_some((tid, lives)), known.filter(|_| held));
+        let mapping = mapping(pid, address);
+        let object = part.map_or(String::new(), |part| format!("{}+{:#x}", part.name, part.offset));
+        Some(Word { address, mapping, object, value, holder, holder_is: known.unwrap_or_default(), waiters })
     }
 }
 
@@ -143,15 +151,17 @@ fn place(pid: Pid, state: char) -> Option<Site> {
     Some(Site::of(&stance))
 }
 
-/// The mapping in which an address lies, and the offset there.
-fn object(pid: Pid, address: u64) -> String {
+/// The mapping in which an address lies, and the offset there, or in its file.
+fn mapping(pid: Pid, address: u64) -> String {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     for line in maps.lines() {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let ends = words[0].split('-').map(|end| u64::from_str_radix(end, 16).unwrap_or(0));
         let [start, end] = ends.collect::<Vec<_>>()[..] else { continue };
         if (start..end).contains(&address) {
-            return format!("{}+{:#x}", words.get(5).unwrap_or(&"anonymous"), address - start);
+            let skipped = words.get(2).and_then(|skipped| u64::from_str_radix(skipped, 16).ok());
+            let offset = address - start + skipped.unwrap_or(0);
+            return format!("{}+{offset:#x}", words.get(5).unwrap_or(&"anonymous"));
         }
     }
     String::new()
@@ -169,7 +179,11 @@ impl fmt::Display for Stuck {
 
 impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "on the word at {:#x} ({}), {:#010x}", self.address, self.object, self.value)?;
+        write!(f, "on the word at {:#x} ({}", self.address, self.mapping)?;
+        if !self.object.is_empty() {
+            write!(f, ", {}", self.object)?;
+        }
+        write!(f, "), {:#010x}", self.value)?;
         if let Some((tid, lives)) = self.holder {
             let waiters = if self.value & WAITERS != 0 { " with WAITERS" } else { "" };
             let known = if self.holder_is.is_empty() { "" } else { ", the " };

@@ -9,7 +9,7 @@
 
 use std::{
     arch::asm,
-    collections::HashSet,
+    collections::HashMap,
     hint::black_box,
     io, thread,
     time::{Duration, Instant},
@@ -49,9 +49,9 @@ pub fn mark() {
 }
 
 /// The first byte of [`mark`].
-const BREAKPOINT: u64 = 0xcc;
-/// `syscall`, as the two low bytes of a little-endian word.
-const SYSCALL: u64 = 0x050f;
+const BREAKPOINT: u8 = 0xcc;
+/// `syscall`.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// How long a sleeping process is given to come back by itself before it counts as asleep for good.
 const NAP: Duration = Duration::from_millis(40);
 
@@ -158,12 +158,12 @@ impl Traced {
         Guide::new(&self.way[..=self.awake])
     }
 
-    /// Goes `points` points, as far as it can. Where `guide` knows the way it runs to the last place before the goal
-    /// that is not visited twice, and steps from there. False if it went another way: nothing is shown then.
+    /// Goes `points` points, as far as it can. Where `guide` knows the way it runs to a place before the goal, by the
+    /// shortest way, and steps from there. False if it went another way: nothing is shown then.
     pub fn go(&mut self, points: usize, guide: Option<&Guide>) -> bool {
-        let known = guide.map_or(0, |guide| guide.last_before(points));
+        let known = guide.map_or(0, |guide| guide.start_before(points));
         if let Some(guide) = guide.filter(|_| known > 1) {
-            if !self.runs_to(guide.way[known]) {
+            if !self.runs_to(guide.way[known], guide.visits[known]) {
                 return false;
             }
             self.way = guide.way[..=known].to_vec();
@@ -173,30 +173,55 @@ impl Traced {
         true
     }
 
-    /// Runs until the instruction at `address` comes next; false if it came elsewhere.
-    fn runs_to(&mut self, address: u64) -> bool {
+    /// Runs until the instruction at `address` comes next for the n-th time; false if it came elsewhere.
+    fn runs_to(&mut self, address: u64, visits: u32) -> bool {
         let place = address as ptrace::AddressType;
         let code = ptrace::read(self.pid(), place).expect("PTRACE_PEEKTEXT");
-        let broken = code & !0xff | BREAKPOINT as libc::c_long;
-        ptrace::write(self.pid(), place, broken).expect("PTRACE_POKETEXT");
-        ptrace::cont(self.pid(), None).expect("PTRACE_CONT");
-        let end = Instant::now() + LIMIT;
+        let broken = code & !0xff | libc::c_long::from(BREAKPOINT);
+        for visit in 1..=visits {
+            ptrace::write(self.pid(), place, broken).expect("PTRACE_POKETEXT");
+            ptrace::cont(self.pid(), None).expect("PTRACE_CONT");
+            if !self.breaks() {
+                return false;
+            }
+            let mut registers = ptrace::getregs(self.pid()).expect("PTRACE_GETREGS");
+            registers.rip -= 1;
+            ptrace::setregs(self.pid(), registers).expect("PTRACE_SETREGS");
+            ptrace::write(self.pid(), place, code).expect("PTRACE_POKETEXT");
+            self.stack = registers.rsp;
+            if registers.rip != address {
+                return false;
+            }
+            if visit < visits {
+                // It may be a system call, and sleep.
+                ptrace::step(self.pid(), None).expect("PTRACE_SINGLESTEP");
+                if !self.breaks() {
+                    return false;
+                }
+            }
+        }
+        let at_mark = code as u8 == BREAKPOINT;
+        self.place = if at_mark { Place::End } else { Place::Inside };
+        true
+    }
+
+    /// Waits until it comes to a breakpoint, on a way on which it is known not to sleep for long: one that is not
+    /// stepped may come to a wait too early, and has a few looks to come out of it.
+    fn breaks(&mut self) -> bool {
+        const LOOKS: usize = 4;
+        let (end, mut naps) = (Instant::now() + LIMIT, 0);
         loop {
             match self.process.next_change(Duration::from_millis(3)) {
-                Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => break,
-                // On the way that is known it did not sleep.
-                None if asleep(self.pid()).is_none() && Instant::now() < end => {}
+                Some(WaitStatus::Stopped(_, Signal::SIGTRAP)) => return true,
+                None if Instant::now() < end => {
+                    naps += usize::from(asleep(self.pid()).is_some());
+                    if naps == LOOKS {
+                        return false;
+                    }
+                }
                 _ => return false,
             }
         }
-        let mut registers = ptrace::getregs(self.pid()).expect("PTRACE_GETREGS");
-        registers.rip -= 1;
-        ptrace::setregs(self.pid(), registers).expect("PTRACE_SETREGS");
-        ptrace::write(self.pid(), place, code).expect("PTRACE_POKETEXT");
-        let at_mark = code as u64 & 0xff == BREAKPOINT;
-        self.place = if at_mark { Place::End } else { Place::Inside };
-        self.stack = registers.rsp;
-        registers.rip == address
     }
 
     /// Goes on to the next point. False at the end of the operation, or in a sleep that nobody ends.
@@ -213,7 +238,7 @@ impl Traced {
 
     /// Executes one instruction.
     fn step(&mut self) {
-        let may_sleep = self.instruction() & 0xffff == SYSCALL;
+        let may_sleep = code_at(self.address())[..2] == SYSCALL;
         ptrace::step(self.pid(), None).expect("PTRACE_SINGLESTEP");
         if may_sleep {
             self.stops_or_sleeps();
@@ -355,44 +380,56 @@ impl Traced {
         if !self.slept {
             self.awake = self.way.len() - 1;
         }
-        let at_mark = self.instruction() & 0xff == BREAKPOINT;
+        let at_mark = code_at(self.address())[0] == BREAKPOINT;
         self.place = if at_mark { Place::End } else { Place::Inside };
     }
+}
 
-    /// The eight bytes of code from the next instruction on.
-    fn instruction(&self) -> u64 {
-        let place = self.address() as ptrace::AddressType;
-        ptrace::read(self.pid(), place).expect("PTRACE_PEEKTEXT") as u64
-    }
+/// The first bytes of the instruction at `address`, where a traced process stands or stood.
+fn code_at(address: u64) -> [u8; 3] {
+    // SAFETY: a traced process is a fork of this one, so the same code stands here at the same address; no
+    // instruction that is executed is followed by less than a page's end, and it is long enough for each case.
+    unsafe { *(address as *const [u8; 3]) }
 }
 
 /// Whether the instruction at `address`, which a traced process has executed, is locked, an exchange, or a call.
 pub fn is_shared_step(address: u64) -> bool {
-    // SAFETY: a traced process is a fork of this one, so the same code stands here at the same address; no
-    // instruction that is executed is followed by less than a page's end, and it is long enough for each case.
-    let code = unsafe { *(address as *const [u8; 3]) };
-    matches!(code, [0xf0, ..] | [0x0f, 0x05, _] | [0x86 | 0x87, ..] | [0x40..=0x4f, 0x86 | 0x87, _])
+    matches!(
+        code_at(address),
+        [0xf0, ..] | [0x0f, 0x05, _] | [0x86 | 0x87, ..] | [0x40..=0x4f, 0x86 | 0x87, _]
+    )
 }
 
 /// A way that a process went, up to its first sleep.
 #[derive(Debug)]
 pub struct Guide {
     way: Vec<u64>,
-    /// For each point the last one up to it at whose address the process had not been before.
-    fresh: Vec<usize>,
+    /// For each point how often the process had been at its address, this time included.
+    visits: Vec<u32>,
+    /// For each point where one begins to step who wants to go there.
+    starts: Vec<usize>,
 }
 
 impl Guide {
     fn new(way: &[u64]) -> Guide {
-        let mut seen = HashSet::new();
-        let mut last = 0;
-        let fresh = way.iter().enumerate().map(|(point, &address)| {
-            if seen.insert(address) {
-                last = point;
+        /// To stop at a breakpoint and go on behind it costs as much as so many steps.
+        const STOP: usize = 3;
+        let mut been = HashMap::new();
+        let mut visits = Vec::with_capacity(way.len());
+        let mut starts = Vec::with_capacity(way.len());
+        // What it costs to get to the end of the way: all stops at the address of the start, then step by step.
+        let cost = |start: usize, visits: &[u32]| (STOP * visits[start] as usize) as isize - start as isize;
+        let mut best = 0;
+        for (point, &address) in way.iter().enumerate() {
+            let count = been.entry(address).or_insert(0);
+            *count += 1;
+            visits.push(*count);
+            if cost(point, &visits) <= cost(best, &visits) {
+                best = point;
             }
-            last
-        });
-        Guide { fresh: fresh.collect(), way: way.to_vec() }
+            starts.push(best);
+        }
+        Guide { way: way.to_vec(), visits, starts }
     }
 
     /// How many points it has, the first mark included.
@@ -401,8 +438,9 @@ impl Guide {
         self.way.len()
     }
 
-    fn last_before(&self, point: usize) -> usize {
-        self.fresh[point.min(self.fresh.len() - 1)]
+    /// The point up to `point` from which it is stepped there.
+    fn start_before(&self, point: usize) -> usize {
+        self.starts[point.min(self.starts.len() - 1)]
     }
 }
 

@@ -58,8 +58,8 @@ impl Sources {
     }
 
     fn warm(&self) {
-        let _ = self.with(|sources| wait_any_timeout(sources, Duration::from_millis(1)).is_ok());
-        let _ = self.queue.recv_timeout(Duration::from_millis(1));
+        let _ = self.with(|sources| wait_any_timeout(sources, Duration::from_micros(50)).is_ok());
+        let _ = self.queue.recv_timeout(Duration::from_micros(50));
         for _ in 0..2 {
             self.event.set();
             self.event.clear();

@@ -44,7 +44,7 @@ fn told(verdict: &Result<pshared::BarrierWaitResult, BarrierError>) -> usize {
 fn warm(hall: &Hall) {
     for _ in 0..2 {
         let _ = hall.alone.wait();
-        let _ = hall.pair.wait_timeout(Duration::from_millis(1));
+        let _ = hall.pair.wait_timeout(Duration::from_micros(50));
         hall.pair.abort();
         hall.pair.reset();
     }

@@ -135,7 +135,7 @@ impl<C: Carries> Post<C> {
 
     fn warm(&self) {
         let (sender, receiver) = &mut *self.scratch.borrow_mut();
-        let moment = Duration::from_millis(1);
+        let moment = Duration::from_micros(50);
         for _ in 0..2 {
             sender.claim().expect("nobody has it");
             sender.send(C::letter(0)).expect("room");

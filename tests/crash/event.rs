@@ -29,7 +29,7 @@ fn warm(flags: &Flags) {
     flags.scratch.set();
     flags.scratch.wait();
     flags.scratch.clear();
-    flags.scratch.wait_timeout(std::time::Duration::from_millis(1));
+    flags.scratch.wait_timeout(std::time::Duration::from_micros(50));
 }
 
 /// What stands before the victim comes.

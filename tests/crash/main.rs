@@ -7,6 +7,7 @@
 //! cargo crash --seed N            the seed of the sampling
 //! cargo crash --most N            at most N kill points in each row with one death, spread evenly (default: all)
 //! cargo crash --single            the rows with one death, every point of them, and nothing else
+//! cargo crash --double            the rows with two deaths, and nothing else
 //! cargo crash --quick             every fifth kill point, 600 pairs, no mutants: a look, not a proof
 //! ```
 //!

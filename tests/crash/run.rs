@@ -54,8 +54,8 @@ struct Options {
     seed: u64,
     quick: bool,
     most: usize,
-    /// Rows with one death alone, and no mutants.
-    single: bool,
+    /// Rows of this kind alone, and no mutants.
+    kind: Option<Kind>,
     /// This is the second build: hunt the mutants.
     mutants: bool,
 }
@@ -68,7 +68,7 @@ impl Options {
             seed: 1,
             quick: false,
             most: usize::MAX,
-            single: false,
+            kind: None,
             mutants: false,
         };
         let mut words = env::args().skip(1);
@@ -80,7 +80,8 @@ impl Options {
             match word.as_str() {
                 "--pairs" => options.pairs = Some(number()? as usize),
                 "--seed" => options.seed = number()?,
-                "--single" => options.single = true,
+                "--single" => options.kind = Some(Kind::OneDeath),
+                "--double" => options.kind = Some(Kind::TwoDeaths),
                 "--" => {}
                 "--quick" => options.quick = true,
                 "--most" => options.most = number()?.max(1) as usize,
@@ -139,7 +140,7 @@ fn can_run() -> Result<(), String> {
 fn everything(options: &Options) -> bool {
     let wanted = |row: &Scenario| {
         (options.names.is_empty() || options.names.iter().any(|name| row.name().contains(name)))
-            && (!options.single || row.kind == Kind::OneDeath)
+            && options.kind.is_none_or(|kind| kind == row.kind)
     };
     let (mut known, mut rows, mut objects) = (0, Vec::new(), Vec::new());
     for (object, all) in files() {

@@ -20,6 +20,7 @@ pub fn main() -> ExitCode {
         a_torn_pair_is_found_and_its_line_named,
         a_lock_that_nobody_frees_is_found,
         a_lost_wake_is_found_and_the_word_named,
+        a_hoarder_is_named_with_the_word_that_he_holds,
         what_is_right_passes,
         a_second_death_is_needed_for_some_faults,
         a_stopped_one_sees_what_a_sleeper_does_not,
@@ -162,8 +163,37 @@ fn a_lost_wake_is_found_and_the_word_named() {
     let word = &stuck.words[0];
     assert_eq!(word.waiters, ["sleeper", "another"], "{report}");
     assert!(fault.note.contains("Event {"), "{report}");
-    assert!(word.object.starts_with("/memfd:pshared"), "{report}");
+    assert!(word.mapping.starts_with("/memfd:pshared"), "{report}");
+    assert!(word.object.starts_with("pshared::sync::"), "{report}");
+    assert_eq!((word.holder, word.holder_is.as_str()), (None, ""), "{report}");
     assert!(stuck.at.as_ref().is_some_and(|at| at.line.contains("src/")), "{report}");
+}
+
+fn a_hoarder_is_named_with_the_word_that_he_holds() {
+    let check = Check::new("nothing", Pair::new, |pair| assert_eq!(pair.one.get(), 0))
+        .companion("hoarder", [(Opening, Paused)], |pair| {
+            let _held = pair.lock.lock();
+            pause(); // and nobody lets him go
+        })
+        .companion("second", [(Ready, Asleep)], |pair| drop(pair.lock.lock()))
+        .companion("third", [(Death, Asleep)], |pair| drop(pair.lock.lock()));
+    let report = check.run(until_found()).expect("a run");
+    let fault = first(&report);
+    assert_eq!(fault.damage, Damage { wedged: 1, ..Damage::default() }, "{report}");
+    let stuck = |who| fault.stuck.iter().find(|stuck| stuck.who == who).expect("it is named");
+    let (hoarder, second) = (stuck("hoarder"), stuck("second"));
+    assert_eq!((hoarder.state, hoarder.words.len()), ('T', 0), "{report}");
+    let word = &second.words[0];
+    assert_eq!((word.holder, word.holder_is.as_str()), (Some((hoarder.pid, true)), "hoarder"), "{report}");
+    assert_eq!(word.waiters, ["second", "third"], "{report}");
+    let offset = word.mapping.strip_prefix("/memfd:pshared").and_then(|rest| rest.split_once("+0x"));
+    let offset = offset.and_then(|(_, offset)| usize::from_str_radix(offset, 16).ok());
+    // Behind the region's header.
+    assert!(offset.is_some_and(|offset| offset >= 128), "{report}");
+    assert!(word.object.starts_with("pshared::sync::") && word.object.contains("Lock"), "{report}");
+    let said = report.to_string();
+    let holder = format!("held with WAITERS by TID {}, the hoarder (alive)", hoarder.pid);
+    assert!(said.contains(&word.mapping) && said.contains(&word.object) && said.contains(&holder), "{said}");
 }
 
 fn locked(pair: &Pair) {
