@@ -68,6 +68,7 @@
 //!   lock.
 //! - **Permits held by guards** (`sync/ledger.rs`). A guard is a slot, which is a lock. Each move of a permit between
 //!   the count and a slot is noted first, under a lock, and the number of guards in the word tells whether it was made.
+//!   A semaphore of which no guards can be out has none of this, and takes one line.
 //! - **Barrier** (`sync/raw_barrier.rs`). Arriving is one exchange, which puts the slot that one holds on a list: so it
 //!   is known who has come, not only how many. Each who waits watches another's slot, compared when it can already be
 //!   woken; what a death leaves to do, the bell wakes one for, and that one wakes all.
@@ -90,7 +91,7 @@
 //!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
-//! - **The pace of an end** (`queue/pace.rs`). A look at the other end takes the line on which it commits. So the end
+//! - **The pace of an end** (`primitive/native/pace.rs`). A look at the other end takes the line on which it commits. So the end
 //!   of a ring that finds little at each look waits for a moment before the next, as long as it finds more so.
 //! - **Peers of a queue** (`queue/peers.rs`). Who registers holds a slot, and is counted when it does. The head of the
 //!   other end's line sleeps on one slot that is held; they have all gone if all slots were free while nobody came.
@@ -128,7 +129,8 @@
 //! - **Pool** (`pool/board.rs`, `pool/keeper.rs`). A task lies in a slot, whose word says how far it has come: a claim
 //!   is one exchange that names the worker, a commit one swap. So a dead worker's task is found by looking, and its
 //!   supervisor, which alone reaps it, decides about it, rings for it, and wakes the others. Queue and cursor are
-//!   hints. Who waits for a task sets a bit in the word that the commit swaps: nobody rings for nobody.
+//!   hints. Who waits for a task sets a bit in the word that the commit swaps: nobody rings for nobody. What is too
+//!   long for a slot lies in a memfd (`pool/store.rs`), written through a mapping whose pages are asked for first.
 //! - **Cancelling, and time limits** (`pool/keeper.rs`). A worker is stopped, looked at, and only then killed: so it
 //!   dies for the task that was meant, and for no other.
 //! - **Callbacks** (`pool/callback.rs`). Without a thread of their own they are called by threads that wait for the

@@ -66,6 +66,19 @@ impl Spins {
     }
 }
 
+/// Nor does anybody wait before a look.
+pub(crate) struct Pace;
+
+impl Pace {
+    pub(crate) fn new() -> Pace {
+        Pace
+    }
+
+    pub(crate) fn wait(&self) {}
+
+    pub(crate) fn learn(&self, _found: u32) {}
+}
+
 /// Nor at a lock.
 pub(crate) struct Backoff;
 
@@ -90,9 +103,6 @@ pub(crate) const COURTESY: Duration = Duration::ZERO;
 pub(crate) fn spin_hint() {
     backend::yield_now();
 }
-
-/// Nor does anybody pause.
-pub(crate) fn pause(_pauses: u32) {}
 
 pub(crate) fn fence(order: atomic::Ordering) {
     if !std::thread::panicking() {

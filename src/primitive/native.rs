@@ -11,6 +11,7 @@ use std::{
 };
 
 pub(crate) mod mixed;
+mod pace;
 mod robust;
 mod spins;
 
@@ -23,6 +24,7 @@ pub(crate) use crate::os::{
     futex::{Change, MAX_WORDS, Wake},
     robust_list::{OWNER_DIED, TID_MASK, WAITERS},
 };
+pub(crate) use pace::Pace;
 pub(crate) use robust::{
     Me, RobustWord, after_fork_in_child, forker, forks, is_of_this_process, lineage, me, me_if, owned_here,
     robust_support, signature,

@@ -39,14 +39,13 @@ use std::sync::OnceLock;
 use crate::{
     error::RegionError,
     primitive::{
-        Acquire, AtomicU64, Deadline, Mutant, Relaxed, Release, Spins, Wake, forks, is_of_this_process,
+        Acquire, AtomicU64, Deadline, Mutant, Pace, Relaxed, Release, Spins, Wake, forks, is_of_this_process,
         meets_heavy_fences, mutant, owned_here, spin_hint,
     },
     queue::{
         claim::{Bed, Claim, Fate, NotClaimed, claimant, is_ours},
         ends::Landing,
         frame::HEADER,
-        pace::Pace,
     },
     region::{Handle, Region, Shareable, SharedBytes},
     sync::{OwnerWord, Patience},

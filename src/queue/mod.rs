@@ -14,7 +14,6 @@ mod iter;
 mod joinable;
 mod lane;
 mod lease;
-mod pace;
 mod party;
 mod peers;
 // The module's namesake is its main type; the folder holds its parts.

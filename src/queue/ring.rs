@@ -13,7 +13,7 @@
 //! | `head.places`     | where the oldest record begins            | consumer, before the commit          |
 //! | `tail.known`      | a `head` place that was true              | producer                             |
 //! | `head.known`      | a `tail` count that was true, as a place  | consumer                             |
-//! | `*.pace`          | when to look at the other end (`pace.rs`) | the end itself                       |
+//! | `*.pace`          | when to look at the other end (`Pace`)    | the end itself                       |
 //! | the buffer        | records                                   | producer, beyond the last commit     |
 //!
 //! A record is a header of 8 bytes and the payload, padded to 8 (`frame.rs`). It goes on at the start of the buffer
@@ -40,11 +40,10 @@
 //! - `ring.taken`: committed, and the copy dies with its process: a plain `recv` is at most once.
 
 use crate::{
-    primitive::{AtomicU64, Buffer, Mutant, Relaxed, mutant, spin_hint},
+    primitive::{AtomicU64, Buffer, Mutant, Pace, Relaxed, mutant, spin_hint},
     queue::{
         doorbell::{COUNT_MASK, Closed, Doorbell, MAX_COMMIT, Reading},
         frame::{HEADER, header, payload_len, units},
-        pace::Pace,
     },
 };
 

@@ -94,8 +94,8 @@ impl Semaphore {
         Semaphore::in_anonymous_memory(checked(permits, holders)?, MAX_PERMITS, holders)
     }
 
-    /// As [`with_holders`](Semaphore::with_holders), in `region`. Of it the semaphore takes 64 bytes if there are no
-    /// guards, and else 64 more for each and as many again.
+    /// As [`with_holders`](Semaphore::with_holders), in `region`. The semaphore takes 64 bytes of it if there are
+    /// no guards, and else 64 more, and 64 for each.
     ///
     /// # Errors
     /// As for [`new_in`](Semaphore::new_in); [`SemaphoreError::TooManyHolders`].

@@ -9,7 +9,7 @@
 //!
 //! Only the end's holder reads and writes these words. They are a hint: garbage costs at most a moment at each look.
 
-use crate::primitive::{AtomicU32, Relaxed, pause};
+use super::{AtomicU32, Relaxed, pause};
 
 /// A moment, in pauses.
 const MOMENT: u32 = 15;
@@ -72,7 +72,7 @@ impl Pace {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
