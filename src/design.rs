@@ -91,8 +91,9 @@
 //!   looking for OWNER_DIED, and neither end ever walks records to recover. One commit may count up to 511 records.
 //! - **Queue** (`queue/ends.rs`). A robust lock at each end; the head of the line sleeps holding it. Close is one step
 //!   on the word that every commit exchanges.
-//! - **The pace of an end** (`primitive/native/pace.rs`). A look at the other end takes the line on which it commits. So the end
-//!   of a ring that finds little at each look waits for a moment before the next, as long as it finds more so.
+//! - **The pace of an end** (`primitive/native/pace.rs`). A look at the other end takes the line on which it commits.
+//!   So an end of a ring that finds little at each look waits for a moment before the next, as long as it finds more
+//!   so.
 //! - **Peers of a queue** (`queue/peers.rs`). Who registers holds a slot, and is counted when it does. The head of the
 //!   other end's line sleeps on one slot that is held; they have all gone if all slots were free while nobody came.
 //! - **Connection** (`pipe/end.rs`). A pair of packet sockets. An end belongs to the process that uses it first, which
