@@ -424,6 +424,13 @@ fn a_semaphore_takes_the_room_that_its_guards_need_and_no_more() {
     assert_eq!(taken(&|| BoundedSemaphore::new_in(&region, 1).map(drop)), 64 + 64 + 64);
     let refused = Semaphore::with_holders_in(&region, 1, 1024).unwrap_err();
     assert_eq!(refused.to_string(), "too many holders of permits: 1024, limit is 1023");
+    // That no guard can be out is said when there is a permit to have.
+    let none = Semaphore::with_holders(1, 0).unwrap();
+    assert_eq!(none.try_permit().unwrap_err(), AcquireError::TooManyHolders { limit: 0 });
+    none.acquire().unwrap();
+    assert_eq!(none.try_permit().unwrap_err(), AcquireError::NoPermits);
+    let impossible = AcquireError::Impossible { need: 1, limit: 0 };
+    assert_eq!(BoundedSemaphore::new(0).unwrap().try_permit().unwrap_err(), impossible);
     // With as many slots as there can be guards, no guard is refused for want of one: whoever died with it.
     let one = BoundedSemaphore::new(1).unwrap();
     for _ in 0..100 {

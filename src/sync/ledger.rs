@@ -110,10 +110,10 @@ impl RawSemaphore {
 
     /// A permit for a guard, if there is one for `who`.
     fn take_guard(&self, who: Who, patience: Patience) -> Result<Option<usize>, NotAcquired> {
-        let Some(book) = self.book() else { return Err(NotAcquired::NoSlot) };
         if self.count().with_guard(who).is_none() {
             return Ok(None);
         }
+        let Some(book) = self.book() else { return Err(NotAcquired::NoSlot) };
         let _ledger = hold(book.ledger(), patience)?;
         // Others had the ledger meanwhile, and perhaps the last slot and the last permit.
         if self.count().with_guard(who).is_none() {
