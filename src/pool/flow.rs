@@ -287,14 +287,8 @@ impl<'p, A: Carried, R: Carried> Flow<'p, A, R> {
 
     /// Gives back the slots of what came home; keeps those that can be used again, if it `keeps` them and nobody waits.
     fn give_back(&mut self, keeps: bool) {
-        let [done, failed] = std::mem::take(&mut self.counts);
-        let others_wait = self.pool.count(done, failed);
-        if !keeps || others_wait {
-            self.free.append(&mut self.idle);
-        }
-        if !self.free.is_empty() {
-            self.pool.release(self.free.drain(..), 0, 0);
-        }
+        let counts = std::mem::take(&mut self.counts);
+        self.pool.give_back(&mut self.free, &mut self.idle, keeps, counts);
     }
 
     /// Waits for the part in that place; if it must sleep, until half of what is on its way is done.

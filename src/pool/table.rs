@@ -272,12 +272,22 @@ impl Inner {
         why.unwrap_or(TaskError::PoolClosed)
     }
 
-    /// Counts the good tasks and the others of slots that their owner keeps. Says whether somebody waits for one.
-    pub(super) fn count(&self, done: u64, failed: u64) -> bool {
+    /// Counts the good tasks and the others, and frees the slots in `free`; those in `idle` as well, if their owner does
+    /// not keep them or somebody waits for one.
+    pub(super) fn give_back(
+        &self,
+        free: &mut Vec<usize>,
+        idle: &mut Vec<usize>,
+        keeps: bool,
+        [done, failed]: [u64; 2],
+    ) {
         let mut table = self.table();
         table.done += done;
         table.failed += failed;
-        table.waiting > 0
+        if !keeps || table.waiting > 0 {
+            free.append(idle);
+        }
+        free.drain(..).for_each(|slot| self.free(&mut table, slot));
     }
 
     fn take_slots(&self, table: &mut Table, function: u64, most: usize, slots: &mut Vec<usize>) {
