@@ -272,8 +272,8 @@ impl Inner {
         why.unwrap_or(TaskError::PoolClosed)
     }
 
-    /// Counts the good tasks and the others, and frees the slots in `free`; those in `idle` as well, if their owner does
-    /// not keep them or somebody waits for one.
+    /// Counts the good tasks and the others, and frees the slots in `free`; those in `idle` as well, if their owner
+    /// does not keep them or somebody waits for one.
     pub(super) fn give_back(
         &self,
         free: &mut Vec<usize>,
